@@ -1,0 +1,176 @@
+//! What flows from the network to the streaming thread, in order.
+//!
+//! Timestamps are nanoseconds: `pts` and `running` ones on the rewritten zero-based line, the others
+//! since the Unix epoch.
+
+use bytes::Bytes;
+
+/// One step of the stream, in the order in which downstream and the application see it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    /// Bytes for downstream.
+    Data(Data),
+    /// The TIME segment that holds from the next [`Item::Data`] on.
+    Segment(Segment),
+    /// The next data holds the first frame of this fragment.
+    FragmentStart(FragmentStart),
+    /// All data of this fragment came before.
+    FragmentEnd(FragmentEnd),
+    /// Something is missing, or time jumps, between the data before and the data after.
+    Gap(Gap),
+    /// The tracks of the data after differ from those of the data before.
+    TracksChanged(TracksChanged),
+}
+
+/// Whole EBML elements, as slices of what the network delivered.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Data {
+    /// The bytes, in order.
+    pub pieces: Vec<Bytes>,
+    /// The time of the first frame in it, if it holds a frame.
+    pub pts: Option<u64>,
+    /// Whether downstream must not join it to the data before.
+    pub discont: bool,
+}
+
+impl Data {
+    /// How many bytes it holds.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether it holds no byte.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.iter().all(Bytes::is_empty)
+    }
+}
+
+/// Where the rewritten line stands in wall-clock time.
+///
+/// In an archive the rewritten line *is* running time, so a GStreamer segment's `base` equals its
+/// `start`; live, `base` is `start` plus what the element adds once, when the first frame is pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// The rewritten time at which it begins.
+    pub start: u64,
+    /// The wall-clock time of that instant.
+    pub time: u64,
+}
+
+/// A name and a value that the producer attached to a fragment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// `TagName`, at most 128 bytes by the service's limits.
+    pub name: String,
+    /// `TagString`, at most 256 bytes by the service's limits.
+    pub value: String,
+}
+
+/// What is known of a fragment before its first frame.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FragmentStart {
+    /// The service's number of the fragment: decimal, about 47 digits.
+    pub number: String,
+    /// When the service received it.
+    pub server_timestamp: Option<u64>,
+    /// When the producer says it was recorded.
+    pub producer_timestamp: Option<u64>,
+    /// The time of its first frame as rewritten; `None` when nothing is rewritten (`payload=raw`).
+    pub first_pts: Option<u64>,
+    /// The producer's tags known by then, in order; names may repeat.
+    pub tags: Vec<Tag>,
+}
+
+/// A complete fragment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FragmentEnd {
+    /// Its beginning; `tags` now holds all of the fragment's.
+    pub start: FragmentStart,
+    /// How far behind now the service said it is, in milliseconds.
+    pub millis_behind_now: Option<u64>,
+    /// What to ask for to get the next one.
+    pub continuation_token: Option<String>,
+    /// Blocks in it.
+    pub frames: u32,
+    /// The size of the document as served.
+    pub bytes: u64,
+}
+
+/// Why a [`Gap`] is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapKind {
+    /// The service no longer has a fragment that was due.
+    Lost,
+    /// The clock jumps forward by more than `max-gap`.
+    Hole,
+    /// The producer's timecodes start again.
+    ProducerRestart,
+    /// The clock jumps back.
+    ClockBack,
+    /// The element jumped ahead to now.
+    SkippedToNow,
+}
+
+impl GapKind {
+    /// The `kind` field of a `kvs-gap` message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GapKind::Lost => "lost",
+            GapKind::Hole => "hole",
+            GapKind::ProducerRestart => "producer-restart",
+            GapKind::ClockBack => "clock-back",
+            GapKind::SkippedToNow => "skipped-to-now",
+        }
+    }
+}
+
+/// Something is missing, or time jumps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why.
+    pub kind: GapKind,
+    /// The last fragment of which frames were delivered.
+    pub from_fragment: Option<String>,
+    /// The next one.
+    pub to_fragment: Option<String>,
+    /// The end of the last frame delivered.
+    pub from_timestamp: Option<u64>,
+    /// The start of the next frame.
+    pub to_timestamp: Option<u64>,
+}
+
+/// What a Matroska `TrackEntry` says, as far as anyone downstream asks.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Track {
+    /// `TrackNumber`, which blocks refer to.
+    pub number: u64,
+    /// `TrackType`: 1 video, 2 audio, 17 subtitles.
+    pub kind: u64,
+    /// `CodecID`.
+    pub codec_id: String,
+    /// `Name`.
+    pub name: Option<String>,
+    /// `CodecPrivate`.
+    pub codec_private: Option<Bytes>,
+    /// `DefaultDuration` of a frame, in nanoseconds.
+    pub default_duration: Option<u64>,
+    /// `PixelWidth`.
+    pub width: Option<u64>,
+    /// `PixelHeight`.
+    pub height: Option<u64>,
+    /// `SamplingFrequency` in Hz.
+    pub rate: Option<f64>,
+    /// `Channels`.
+    pub channels: Option<u64>,
+}
+
+/// Tracks differ from those before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TracksChanged {
+    /// Whether a demuxer can follow.
+    pub compatible: bool,
+    /// Before.
+    pub old: Vec<Track>,
+    /// From now on.
+    pub new: Vec<Track>,
+}
