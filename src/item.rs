@@ -29,6 +29,8 @@ pub struct Data {
     pub pieces: Vec<Bytes>,
     /// The time of the first frame in it, if it holds a frame.
     pub pts: Option<u64>,
+    /// How many blocks it completes.
+    pub frames: u32,
     /// Whether downstream must not join it to the data before.
     pub discont: bool,
 }
