@@ -1,0 +1,94 @@
+use super::{
+    error::{Error, ErrorKind},
+    header::{self, MAX_HEADER},
+    reader::Reader,
+    rope::{Rope, Span},
+    schema,
+};
+
+/// The longest header of a block: a track number of 8 bytes, a time of 2, flags, and the number of
+/// laced frames.
+const MAX_BLOCK_HEADER: usize = 12;
+
+/// A `SimpleBlock`, or a `BlockGroup` with its `Block`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// All of the element, group included.
+    pub span: Span,
+    /// Where the two bytes of its relative time stand.
+    pub time_at: u64,
+    /// `TrackNumber`
+    pub track: u64,
+    /// Its time relative to the cluster's, in units of `TimestampScale`.
+    pub offset: i16,
+    /// Frames laced in it, 1 without lacing.
+    pub frames: u32,
+    /// `BlockDuration`, in units of `TimestampScale`.
+    pub duration: Option<u64>,
+}
+
+impl Block {
+    /// Reads the header of the `SimpleBlock` or `BlockGroup` that `reader` has just reported.
+    pub(crate) fn parse(reader: &Reader, id: schema::Id, span: Span, data: Span) -> Result<Self, Error> {
+        let error = |kind| reader.error_at(kind, data.start, Some(id));
+        match id {
+            schema::BLOCK_GROUP => Self::group(reader.rope(), span, data).map_err(error),
+            _ => Self::block(reader.rope(), span, data).map_err(error),
+        }
+    }
+
+    fn block(rope: &Rope, span: Span, data: Span) -> Result<Self, ErrorKind> {
+        let mut bytes = [0; MAX_BLOCK_HEADER];
+        let available = rope.peek(data.start, &mut bytes).min(data.len() as usize);
+        let bytes = bytes.get(..available).unwrap_or_default();
+        let (track, len) = match header::vint(bytes) {
+            Ok(Some((Some(track), len))) => (track, len),
+            _ => return Err(ErrorKind::InvalidBlock),
+        };
+        let Some(&[high, low, flags]) = bytes.get(len..len + 3) else {
+            return Err(ErrorKind::InvalidBlock);
+        };
+        let laced = flags & 0x06 != 0;
+        let frames = match bytes.get(len + 3) {
+            Some(&more) if laced => u32::from(more) + 1,
+            _ => 1,
+        };
+        Ok(Block {
+            span,
+            time_at: data.start + len as u64,
+            track,
+            offset: i16::from_be_bytes([high, low]),
+            frames,
+            duration: None,
+        })
+    }
+
+    /// Finds the `Block` among the children of a group without touching its payload.
+    fn group(rope: &Rope, span: Span, data: Span) -> Result<Self, ErrorKind> {
+        let mut block = None;
+        let mut duration = None;
+        let mut at = data.start;
+        while at < data.end {
+            let mut bytes = [0; MAX_HEADER];
+            let available = rope.peek(at, &mut bytes).min((data.end - at) as usize);
+            let header = header::parse(bytes.get(..available).unwrap_or_default())?;
+            let header = header.ok_or(ErrorKind::Overrun)?;
+            let size = header.size.ok_or(ErrorKind::UnknownSize)?;
+            let start = at + header.len as u64;
+            let end = start.checked_add(size).filter(|&end| end <= data.end).ok_or(ErrorKind::Overrun)?;
+            match header.id {
+                schema::BLOCK => block = Some(Self::block(rope, span, Span { start, end })?),
+                schema::BLOCK_DURATION if size <= 8 => {
+                    let mut bytes = [0; 8];
+                    let bytes = &mut bytes[..size as usize];
+                    rope.peek(start, bytes);
+                    duration = super::unsigned(bytes);
+                }
+                _ => (),
+            }
+            at = end;
+        }
+        let block = block.ok_or(ErrorKind::InvalidBlock)?;
+        Ok(Block { duration, ..block })
+    }
+}

@@ -1,0 +1,148 @@
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+/// A stretch of a body: offsets from its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its first byte.
+    pub start: u64,
+    /// The byte after its last.
+    pub end: u64,
+}
+
+impl Span {
+    /// How many bytes it has.
+    pub fn len(self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// Chunks shorter than this are joined: a sender of single bytes must not cost a `Bytes` for each.
+const SMALL_CHUNK: usize = 4096;
+
+/// A slice that is this much shorter than its chunk is copied, lest it keeps the chunk in memory.
+const PINNED_PART: usize = 4;
+
+#[derive(Debug)]
+struct Chunk {
+    start: u64,
+    bytes: Bytes,
+}
+
+/// The part of a body that is still needed, as the chunks in which it arrived.
+#[derive(Debug, Default)]
+pub struct Rope {
+    chunks: VecDeque<Chunk>,
+    /// Small chunks, joined; follows the last of `chunks`.
+    tail: BytesMut,
+    end: u64,
+}
+
+impl Rope {
+    /// The offset after the last byte that has arrived.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        let start = self.end;
+        self.end += chunk.len() as u64;
+        if chunk.len() < SMALL_CHUNK && !(self.chunks.is_empty() && self.tail.is_empty()) {
+            self.tail.extend_from_slice(&chunk);
+        } else if !chunk.is_empty() {
+            self.freeze_at(start);
+            self.chunks.push_back(Chunk { start, bytes: chunk });
+        }
+    }
+
+    /// Makes what has arrived available to [`Rope::bytes`] and [`Rope::append_slices`].
+    pub(super) fn freeze(&mut self) {
+        self.freeze_at(self.end);
+    }
+
+    fn freeze_at(&mut self, end: u64) {
+        if !self.tail.is_empty() {
+            let bytes = self.tail.split().freeze();
+            self.chunks.push_back(Chunk { start: end - bytes.len() as u64, bytes });
+        }
+    }
+
+    /// Drops the chunks that end at or before `offset`.
+    pub(super) fn release(&mut self, offset: u64) {
+        while let Some(chunk) = self.chunks.front()
+            && chunk.start + chunk.bytes.len() as u64 <= offset
+        {
+            self.chunks.pop_front();
+        }
+    }
+
+    /// The offset at which the unfrozen tail begins.
+    pub(super) fn frozen_end(&self) -> u64 {
+        self.end - self.tail.len() as u64
+    }
+
+    /// Copies what there is from `offset` on, at most as much as `into` takes; says how much.
+    pub(super) fn peek(&self, offset: u64, into: &mut [u8]) -> usize {
+        let mut done = 0;
+        let first = self.chunk_index(offset);
+        let chunks = self.chunks.range(first..).map(|chunk| (chunk.start, &chunk.bytes[..]));
+        let tail = (self.frozen_end(), &self.tail[..]);
+        for (start, bytes) in chunks.chain([tail]) {
+            let at = offset + done as u64;
+            let Some(from) = at.checked_sub(start).and_then(|from| bytes.get(from as usize..)) else {
+                continue;
+            };
+            let count = from.len().min(into.len() - done);
+            into[done..done + count].copy_from_slice(&from[..count]);
+            done += count;
+            if done == into.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// The chunk that holds `offset`; reading goes on near the end, so look from there.
+    fn chunk_index(&self, offset: u64) -> usize {
+        self.chunks.iter().rposition(|chunk| chunk.start <= offset).unwrap_or(0)
+    }
+
+    fn slices(&self, span: Span) -> impl Iterator<Item = (&Bytes, std::ops::Range<usize>)> {
+        self.chunks.range(self.chunk_index(span.start)..).map_while(move |chunk| {
+            let from = span.start.max(chunk.start);
+            let to = span.end.min(chunk.start + chunk.bytes.len() as u64);
+            (from < to).then(|| (&chunk.bytes, (from - chunk.start) as usize..(to - chunk.start) as usize))
+        })
+    }
+
+    /// The bytes of `span` in one piece: a slice where they arrived in one chunk, else a copy.
+    pub fn bytes(&self, span: Span) -> Bytes {
+        let mut slices = self.slices(span);
+        let Some((bytes, range)) = slices.next() else { return Bytes::new() };
+        if range.len() as u64 == span.len() {
+            return slice(bytes, range);
+        }
+        let mut all = BytesMut::with_capacity(span.len() as usize);
+        all.extend_from_slice(&bytes[range]);
+        slices.for_each(|(bytes, range)| all.extend_from_slice(&bytes[range]));
+        all.freeze()
+    }
+
+    /// Appends the bytes of `span` to `pieces`, a slice for each chunk.
+    pub fn append_slices(&self, span: Span, pieces: &mut Vec<Bytes>) {
+        pieces.extend(self.slices(span).map(|(bytes, range)| slice(bytes, range)));
+    }
+}
+
+fn slice(chunk: &Bytes, range: std::ops::Range<usize>) -> Bytes {
+    if range.len() < chunk.len() / PINNED_PART {
+        Bytes::copy_from_slice(&chunk[range])
+    } else {
+        chunk.slice(range)
+    }
+}

@@ -1,0 +1,236 @@
+use super::{inband, number::Number, tags};
+use crate::{
+    ebml::{self, Block, ErrorKind, Reader, Rope, Span, schema},
+    error::Error,
+    item::Tag,
+};
+use bytes::Bytes;
+
+/// The most bytes a document may have before its first cluster and after its last.
+const HEAD_MAX: u64 = 16 * 1024 * 1024;
+
+/// The most producer tags kept of a fragment. The service allows ten; tags of a file that was
+/// uploaded whole come on top.
+const TAGS_MAX: usize = 256;
+
+/// What is known of a fragment before its first frame.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Head {
+    /// `AWS_KINESISVIDEO_FRAGMENT_NUMBER`; empty in a document that is not the service's.
+    pub number: Number,
+    /// `AWS_KINESISVIDEO_SERVER_TIMESTAMP`, in nanoseconds since the Unix epoch.
+    pub server_timestamp: Option<u64>,
+    /// `AWS_KINESISVIDEO_PRODUCER_TIMESTAMP`, in nanoseconds since the Unix epoch; may be small, or 0.
+    pub producer_timestamp: Option<u64>,
+    /// The producer's tags so far.
+    pub tags: Vec<Tag>,
+    /// The `EBML` element, whole.
+    pub ebml: Bytes,
+    /// The `Info` element, whole, if there is one.
+    pub info: Option<Element>,
+    /// The `Tracks` element, whole, if there is one.
+    pub tracks: Option<Element>,
+}
+
+/// An element in memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Element {
+    /// What follows its id and size.
+    pub data: Bytes,
+    /// Where that stands in the body.
+    pub offset: u64,
+}
+
+/// A fragment that is complete.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct End {
+    /// `AWS_KINESISVIDEO_MILLIS_BEHIND_NOW`
+    pub millis_behind_now: Option<u64>,
+    /// `AWS_KINESISVIDEO_CONTINUATION_TOKEN`: opaque. `None` if the document ended without.
+    pub continuation_token: Option<String>,
+    /// The producer's tags that came after the first frame.
+    pub tags: Vec<Tag>,
+    /// The size of the document up to here, in bytes.
+    pub bytes: u64,
+    /// Where the document ends in the body.
+    pub offset: u64,
+}
+
+/// What happens in a body.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A fragment's first cluster begins, or its end has come without one.
+    Begin(Box<Head>),
+    /// A cluster begins: its `Timestamp`, in units of the document's `TimestampScale`.
+    Cluster(u64),
+    /// A block of it.
+    Block(Block),
+    /// The fragment is complete.
+    End(End),
+    /// The service reports an error in place of a fragment; the body ends after it.
+    Fault(Box<Error>),
+}
+
+#[derive(Debug, Default)]
+struct Document {
+    start: u64,
+    head: Head,
+    begun: bool,
+    /// The cluster under way has had its `Timestamp`.
+    in_cluster: bool,
+    /// The end of the last block.
+    media_end: u64,
+    tags: Vec<Tag>,
+    ended: bool,
+    /// An event that follows the one just returned.
+    next: Option<Event>,
+}
+
+/// Makes fragments of a GetMedia body.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    reader: Reader,
+    document: Document,
+}
+
+impl Assembler {
+    /// Takes the next chunk of the body. Spans handed out before are no longer valid.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.reader.push(chunk);
+    }
+
+    /// The bytes that spans refer to.
+    pub fn rope(&self) -> &Rope {
+        self.reader.rope()
+    }
+
+    /// The offset of the first byte that no event has covered.
+    pub fn position(&self) -> u64 {
+        self.reader.position()
+    }
+
+    /// The fragment under way, as far as it is known: its number may come before its first cluster.
+    pub fn announced(&self) -> Option<&Head> {
+        let document = &self.document;
+        (!document.ended && !document.head.number.is_empty()).then_some(&document.head)
+    }
+
+    /// The next event, or `None` when more bytes are needed for it.
+    ///
+    /// # Errors
+    /// As [`Reader::next`], and where `Tags` or blocks are malformed.
+    #[allow(clippy::should_implement_trait)] // fallible, and `None` is not the end
+    pub fn next(&mut self) -> Result<Option<Event>, ebml::Error> {
+        loop {
+            if let Some(event) = self.document.next.take() {
+                return Ok(Some(event));
+            }
+            let event = match self.reader.next()? {
+                Some(event) => event,
+                None => return Ok(None),
+            };
+            let found = match event {
+                ebml::Event::Start { id: schema::CLUSTER, .. } => {
+                    self.document.in_cluster = false;
+                    None
+                }
+                ebml::Event::Start { .. } | ebml::Event::End { .. } => None,
+                ebml::Event::Element { id, span, data } => self.element(id, span, data)?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+            self.check_head()?;
+        }
+    }
+
+    fn element(&mut self, id: schema::Id, span: Span, data: Span) -> Result<Option<Event>, ebml::Error> {
+        match id {
+            schema::SIMPLE_BLOCK | schema::BLOCK_GROUP => {
+                if !self.document.in_cluster {
+                    let kind = ErrorKind::BlockBeforeTimestamp;
+                    return Err(self.reader.error_at(kind, span.start, Some(id)));
+                }
+                self.document.media_end = span.end;
+                return Block::parse(&self.reader, id, span, data).map(|block| Some(Event::Block(block)));
+            }
+            schema::TIMESTAMP => {
+                let timecode = ebml::unsigned(&self.rope().bytes(data)).unwrap_or_default();
+                self.document.in_cluster = true;
+                return Ok(Some(self.begin_then(Event::Cluster(timecode))));
+            }
+            schema::EBML => return Ok(self.start_document(span)),
+            schema::INFO => self.document.head.info = Some(self.keep(data)),
+            schema::TRACKS => self.document.head.tracks = Some(self.keep(data)),
+            schema::TAGS => return self.tags(data),
+            _ => (),
+        }
+        Ok(None)
+    }
+
+    fn keep(&self, data: Span) -> Element {
+        Element { data: self.rope().bytes(data), offset: data.start }
+    }
+
+    /// A new document. The one before is complete even if it had no token: the service has no more of
+    /// it.
+    fn start_document(&mut self, span: Span) -> Option<Event> {
+        let end = (!self.document.ended && self.document.begun).then(|| self.end(None, None, span.start));
+        self.document = Document {
+            start: span.start,
+            head: Head { ebml: self.rope().bytes(span), ..Head::default() },
+            media_end: span.end,
+            ..Document::default()
+        };
+        end
+    }
+
+    fn tags(&mut self, data: Span) -> Result<Option<Event>, ebml::Error> {
+        let tags = tags::parse(&self.rope().bytes(data), data.start)?;
+        if let Some(id) = tags.error_id {
+            let number = tags.fragment_number.as_deref();
+            return Ok(Some(Event::Fault(Box::new(inband::error(id, tags.error_code, number)))));
+        }
+        let document = &mut self.document;
+        let kept = if document.begun { &mut document.tags } else { &mut document.head.tags };
+        let room = TAGS_MAX.saturating_sub(kept.len());
+        kept.extend(tags.producer.into_iter().take(room));
+        if let Some(number) = tags.fragment_number {
+            document.head.number = Number::new(number);
+            document.head.server_timestamp = tags.server_timestamp;
+            document.head.producer_timestamp = tags.producer_timestamp;
+        }
+        if tags.continuation_token.is_none() || document.ended {
+            return Ok(None);
+        }
+        let end = self.end(tags.continuation_token, tags.millis_behind_now, data.end);
+        Ok(Some(self.begin_then(end)))
+    }
+
+    fn end(&mut self, token: Option<String>, millis_behind_now: Option<u64>, offset: u64) -> Event {
+        self.document.ended = true;
+        Event::End(End {
+            millis_behind_now,
+            continuation_token: token,
+            tags: std::mem::take(&mut self.document.tags),
+            bytes: offset - self.document.start,
+            offset,
+        })
+    }
+
+    /// The event, after the one that begins the fragment if that is still to come.
+    fn begin_then(&mut self, event: Event) -> Event {
+        if std::mem::replace(&mut self.document.begun, true) {
+            return event;
+        }
+        self.document.next = Some(event);
+        Event::Begin(Box::new(self.document.head.clone()))
+    }
+
+    fn check_head(&self) -> Result<(), ebml::Error> {
+        if self.position() - self.document.media_end.max(self.document.start) > HEAD_MAX {
+            return Err(self.reader.error(ErrorKind::HeadTooLarge(HEAD_MAX), None));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! Everything between the bytes of a body and the items for the streaming thread, sans-IO.
+//!
+//! [`Receiver`] puts the parts in a row: the [`Assembler`] finds fragments, [`Position`] decides what
+//! of them is new, the [`timeline`](crate::timeline) makes one stream of them. It lives as long as
+//! the stream does, over any number of connections, so that a body cut at any byte and another that
+//! repeats the fragment give the items of one that was never cut.
+
+use crate::{
+    ebml,
+    error::{Error, ErrorKind, Operation},
+    fragment::{self, Assembler, Event, Head},
+    item::{GapKind, Item, Track},
+    request::{Selector, TimestampSource},
+    resume::{Decision, Position},
+    timeline::{self, Clock, Continuous, Failure, Raw},
+};
+use bytes::Bytes;
+
+/// What the receiver is to make of the stream.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to begin.
+    pub start: Selector,
+    /// Pass the service's bytes as they are.
+    pub raw: bool,
+    /// How fragments are placed in time.
+    pub timeline: timeline::Config,
+    /// End before the first fragment that starts at or after this, by the clock of `timeline`, in
+    /// nanoseconds since the Unix epoch.
+    pub end_at: Option<u64>,
+    /// End before the first fragment that the service received at or after this, likewise.
+    pub end_at_received: Option<u64>,
+}
+
+/// Whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// With the next bytes.
+    Continue,
+    /// The end that was asked for has come.
+    End,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Continuous(Box<Continuous>),
+    Raw(Raw),
+}
+
+/// What is done with the fragment under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handling {
+    /// It is not known yet which it is.
+    Undecided,
+    /// Units that were delivered before are skipped, so many still; the rest passes.
+    Deliver { skip: u64 },
+    /// All of it has been delivered.
+    Drop,
+}
+
+/// Turns bodies into items.
+#[derive(Debug)]
+pub struct Receiver {
+    source: TimestampSource,
+    end_at: Option<u64>,
+    end_at_received: Option<u64>,
+    position: Position,
+    stream: Stream,
+    body: Assembler,
+    handling: Handling,
+    progressed: bool,
+    has_delivered: bool,
+}
+
+impl Receiver {
+    /// A stream that has not begun.
+    pub fn new(config: Config) -> Self {
+        Receiver {
+            source: config.timeline.source,
+            end_at: config.end_at,
+            end_at_received: config.end_at_received,
+            position: Position::new(config.start),
+            stream: match config.raw {
+                true => Stream::Raw(Raw::default()),
+                false => Stream::Continuous(Box::new(Continuous::new(config.timeline))),
+            },
+            body: Assembler::default(),
+            handling: Handling::Undecided,
+            progressed: false,
+            has_delivered: false,
+        }
+    }
+
+    /// How far the stream has been delivered, and what to ask for next.
+    pub fn position(&mut self) -> &mut Position {
+        &mut self.position
+    }
+
+    /// Whether the body has brought anything new.
+    pub fn has_progressed(&self) -> bool {
+        self.progressed
+    }
+
+    /// Whether any frame has been delivered, of this body or one before.
+    pub fn has_delivered(&self) -> bool {
+        self.has_delivered
+    }
+
+    /// A new body begins.
+    pub fn open(&mut self) {
+        self.body = Assembler::default();
+        self.handling = Handling::Undecided;
+        self.progressed = false;
+        if let Stream::Raw(raw) = &mut self.stream {
+            raw.open();
+        }
+    }
+
+    /// Takes the next bytes of the body and appends what they complete to `items`.
+    ///
+    /// # Errors
+    /// The body is not Matroska, its tracks cannot be followed, or the service reports an error in it.
+    /// What came before the fault has been appended to `items`.
+    pub fn push(&mut self, chunk: Bytes, items: &mut Vec<Item>) -> Result<Flow, Error> {
+        self.body.push(chunk);
+        let result = self.read(items);
+        match &mut self.stream {
+            Stream::Continuous(stream) => stream.flush(self.body.rope(), items),
+            Stream::Raw(raw) if self.handling == Handling::Drop => raw.skip(self.body.position()),
+            Stream::Raw(raw) => raw.flush(self.body.rope(), self.body.position(), items),
+        }
+        result
+    }
+
+    fn read(&mut self, items: &mut Vec<Item>) -> Result<Flow, Error> {
+        while let Some(event) = self.body.next().map_err(malformed)? {
+            match event {
+                Event::Begin(head) => {
+                    if self.is_end(&head) {
+                        return Ok(Flow::End);
+                    }
+                    self.begin(*head, items)?;
+                }
+                Event::Cluster(timecode) => {
+                    if self.is_new_unit()
+                        && let Stream::Continuous(stream) = &mut self.stream
+                    {
+                        stream.cluster(timecode);
+                    }
+                }
+                Event::Block(block) => {
+                    if !self.is_new_unit() {
+                        continue;
+                    }
+                    self.has_delivered = true;
+                    match &mut self.stream {
+                        Stream::Continuous(stream) => {
+                            stream.block(&block, self.body.rope(), items).map_err(failed)?;
+                        }
+                        Stream::Raw(raw) => raw.block(),
+                    }
+                }
+                Event::End(end) => self.end(end, items)?,
+                Event::Fault(error) => return Err(*error),
+            }
+        }
+        if let Some(head) = self.body.announced() {
+            self.position.announced(head);
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn is_end(&self, head: &Head) -> bool {
+        let reached = |time: Option<u64>, end: Option<u64>| time.zip(end).is_some_and(|(time, end)| time >= end);
+        reached(Clock::starts_at(self.source, head), self.end_at)
+            || reached(head.server_timestamp, self.end_at_received)
+    }
+
+    fn begin(&mut self, head: Head, items: &mut Vec<Item>) -> Result<(), Error> {
+        self.handling = match self.position.begin(&head) {
+            Decision::Skip => Handling::Drop,
+            Decision::Continue(units) => {
+                if let Stream::Raw(raw) = &mut self.stream {
+                    raw.resume();
+                }
+                Handling::Deliver { skip: units }
+            }
+            Decision::Begin(interrupted) => {
+                self.begin_new(head, interrupted, items)?;
+                Handling::Deliver { skip: 0 }
+            }
+        };
+        Ok(())
+    }
+
+    fn begin_new(
+        &mut self,
+        head: Head,
+        interrupted: Option<GapKind>,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Error> {
+        match &mut self.stream {
+            Stream::Continuous(stream) => {
+                stream.abandon(items).map_err(failed)?;
+                stream.begin(head, interrupted, items).map_err(failed)
+            }
+            Stream::Raw(raw) => {
+                raw.begin(&head, interrupted, items);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a cluster or block is one that has not been delivered.
+    fn is_new_unit(&mut self) -> bool {
+        match &mut self.handling {
+            Handling::Deliver { skip: 0 } => {
+                self.position.unit();
+                self.progressed = true;
+                true
+            }
+            Handling::Deliver { skip } => {
+                *skip -= 1;
+                false
+            }
+            Handling::Undecided | Handling::Drop => false,
+        }
+    }
+
+    fn end(&mut self, end: fragment::End, items: &mut Vec<Item>) -> Result<(), Error> {
+        let handling = std::mem::replace(&mut self.handling, Handling::Undecided);
+        if let Handling::Deliver { .. } = handling {
+            self.progressed = true;
+            self.complete(end, items)?;
+        } else if let Stream::Raw(raw) = &mut self.stream {
+            raw.skip(self.body.position());
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, end: fragment::End, items: &mut Vec<Item>) -> Result<(), Error> {
+        self.position.end(&end);
+        match &mut self.stream {
+            Stream::Continuous(stream) => stream.end(end, self.body.rope(), items).map_err(failed),
+            Stream::Raw(raw) => {
+                raw.end(end, self.body.rope(), items);
+                Ok(())
+            }
+        }
+    }
+
+    /// The body has ended in good order. A fragment that was asked for again and again, and of which
+    /// no more came, is complete.
+    ///
+    /// # Errors
+    /// As [`Receiver::push`].
+    pub fn close(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
+        if !self.progressed && self.position.was_fruitless() {
+            self.body = Assembler::default();
+            self.complete(fragment::End::default(), items)?;
+        }
+        Ok(())
+    }
+
+    /// The stream ends here: gives out what is still kept back.
+    ///
+    /// # Errors
+    /// As [`Receiver::push`].
+    pub fn finish(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
+        match &mut self.stream {
+            Stream::Continuous(stream) => stream.abandon(items).map_err(failed),
+            Stream::Raw(_) => Ok(()),
+        }
+    }
+}
+
+fn malformed(error: ebml::Error) -> Error {
+    Error::new(ErrorKind::Demux, format!("the body is not the Matroska it should be: {error}"))
+        .during(Operation::GetMedia)
+}
+
+fn failed(failure: Failure) -> Error {
+    match failure {
+        Failure::Ebml(error) => malformed(error),
+        Failure::Tracks { old, new } => Error::new(
+            ErrorKind::Format,
+            format!(
+                "the tracks change from {} to {}, which a demuxer cannot follow within one stream",
+                describe(&old),
+                describe(&new)
+            ),
+        ),
+    }
+}
+
+fn describe(tracks: &[Track]) -> String {
+    let codecs: Vec<&str> = tracks.iter().map(|track| track.codec_id.as_str()).collect();
+    format!("[{}]", codecs.join(", "))
+}

@@ -1,0 +1,334 @@
+//! What to ask the service for next, after what delay, and what of the answer to skip. Sans-IO.
+//!
+//! [`Position`] knows what has been delivered. A fragment is re-sent whole, after the continuation
+//! token of the one before; so after a cut the same fragment is asked for again, checked by its
+//! number, and the units (clusters and blocks) that were delivered are skipped. [`Retry`] decides
+//! whether and when to ask at all.
+
+use crate::{
+    error::{Error, ErrorKind, Recovery},
+    fragment::{End, Head, Number},
+    item::GapKind,
+    request::Selector,
+};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use std::time::Duration;
+
+/// A fragment that ended without a token is asked for so often without getting more of it before it
+/// is taken for complete.
+const FRUITLESS_MAX: u32 = 3;
+
+/// What to do with a fragment that the service sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is next. Fragments are missing before it if a reason is given.
+    Begin(Option<GapKind>),
+    /// It is the one that was cut: go on with it after this many units.
+    Continue(u64),
+    /// It has been delivered, or lies before what has been.
+    Skip,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Complete {
+    number: Number,
+    server_timestamp: Option<u64>,
+    token: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Partial {
+    number: Number,
+    server_timestamp: Option<u64>,
+    /// Clusters and blocks delivered.
+    units: u64,
+    /// Bodies that ended without bringing any more of it.
+    fruitless: u32,
+}
+
+/// How a way back to the stream is looked for when the service does not have what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// After what was delivered: by token, number, or the server timestamp of a first fragment.
+    Exact,
+    /// From the server timestamp of the last fragment known.
+    Timestamp,
+    /// From the oldest fragment; what was delivered is skipped.
+    Earliest,
+}
+
+/// How far the stream has been delivered.
+#[derive(Debug, Clone)]
+pub struct Position {
+    start: Selector,
+    complete: Option<Complete>,
+    partial: Option<Partial>,
+    way: Way,
+}
+
+impl Position {
+    /// Nothing delivered; the user asks to begin at `start`.
+    pub fn new(start: Selector) -> Self {
+        Position { start, complete: None, partial: None, way: Way::Exact }
+    }
+
+    /// What to ask for.
+    pub fn request(&self) -> Selector {
+        match (self.way, self.server_timestamp()) {
+            (Way::Exact, _) => self.exact(),
+            (Way::Timestamp, Some(timestamp)) => Selector::ServerTimestamp(timestamp / 1_000_000),
+            (Way::Timestamp, None) | (Way::Earliest, _) => Selector::Earliest,
+        }
+    }
+
+    fn exact(&self) -> Selector {
+        match (&self.complete, &self.partial) {
+            (Some(Complete { token: Some(token), .. }), _) => Selector::ContinuationToken(token.clone()),
+            (Some(complete), _) if !complete.number.is_empty() => {
+                Selector::AfterFragment(complete.number.to_string())
+            }
+            (None, Some(Partial { server_timestamp: Some(timestamp), .. })) => {
+                Selector::ServerTimestamp(timestamp / 1_000_000)
+            }
+            _ => self.start.clone(),
+        }
+    }
+
+    fn server_timestamp(&self) -> Option<u64> {
+        let partial = self.partial.as_ref().and_then(|partial| partial.server_timestamp);
+        partial.or(self.complete.as_ref()?.server_timestamp)
+    }
+
+    /// The number of the last complete fragment.
+    pub fn after(&self) -> Option<String> {
+        self.complete.as_ref().map(|complete| complete.number.to_string())
+    }
+
+    /// Whether a fragment is known of which the end has not come.
+    pub fn is_within_fragment(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Whether anything of the stream has been seen.
+    pub fn has_begun(&self) -> bool {
+        self.complete.is_some() || self.partial.is_some()
+    }
+
+    /// A fragment's number has been read, its first frame has not: where to come back to, should the
+    /// body break here.
+    pub fn announced(&mut self, head: &Head) {
+        if self.partial.is_none() && !self.is_old(&head.number) {
+            self.partial = Some(Partial::new(head));
+        }
+    }
+
+    /// A fragment begins.
+    pub fn begin(&mut self, head: &Head) -> Decision {
+        let way = self.way;
+        if self.is_old(&head.number) {
+            return Decision::Skip;
+        }
+        let cut = match &self.partial {
+            Some(partial) if head.number == partial.number => {
+                self.way = Way::Exact;
+                return match partial.units {
+                    0 => Decision::Begin(self.interruption(way, false)),
+                    units => Decision::Continue(units),
+                };
+            }
+            Some(partial) if !head.number.is_empty() && head.number < partial.number => {
+                return Decision::Skip;
+            }
+            Some(partial) => partial.units > 0,
+            None => false,
+        };
+        self.way = Way::Exact;
+        self.partial = Some(Partial::new(head));
+        Decision::Begin(self.interruption(way, cut))
+    }
+
+    fn interruption(&self, way: Way, cut: bool) -> Option<GapKind> {
+        (cut || way != Way::Exact).then_some(GapKind::Lost)
+    }
+
+    fn is_old(&self, number: &Number) -> bool {
+        !number.is_empty() && self.complete.as_ref().is_some_and(|complete| *number <= complete.number)
+    }
+
+    /// A cluster or block of the fragment under way has been delivered.
+    pub fn unit(&mut self) {
+        if let Some(partial) = &mut self.partial {
+            partial.units += 1;
+            partial.fruitless = 0;
+        }
+    }
+
+    /// The fragment under way is complete.
+    pub fn end(&mut self, end: &End) {
+        if let Some(partial) = self.partial.take() {
+            self.complete = Some(Complete {
+                number: partial.number,
+                server_timestamp: partial.server_timestamp,
+                token: end.continuation_token.clone(),
+            });
+        }
+    }
+
+    /// A body ended in good order without bringing any more of the fragment that was cut. Says whether
+    /// that has happened so often that there is no more of it.
+    pub fn was_fruitless(&mut self) -> bool {
+        match &mut self.partial {
+            Some(partial) if partial.units > 0 => {
+                partial.fruitless += 1;
+                partial.fruitless >= FRUITLESS_MAX
+            }
+            _ => false,
+        }
+    }
+
+    /// The service does not have what [`Position::request`] asked for. Says whether there is another
+    /// way to go on; there is none back to where the user asked to begin.
+    pub fn gone(&mut self) -> bool {
+        self.way = match self.way {
+            _ if !self.has_begun() => return false,
+            Way::Exact => Way::Timestamp,
+            Way::Timestamp => Way::Earliest,
+            Way::Earliest => return false,
+        };
+        true
+    }
+}
+
+impl Partial {
+    fn new(head: &Head) -> Self {
+        Partial {
+            number: head.number.clone(),
+            server_timestamp: head.server_timestamp,
+            units: 0,
+            fruitless: 0,
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// The body ended in good order: the service ends each after 45 minutes at most, and those of a
+    /// stream at rest when it likes.
+    Cleanly {
+        /// Whether it had brought anything new.
+        progressed: bool,
+    },
+    /// No byte came for `idle-timeout`.
+    Silent,
+    /// There was none, or it broke.
+    Failed(Error),
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Ask again.
+    Connect(Reconnect),
+    /// Tell the user.
+    GiveUp(Error),
+}
+
+/// Another connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reconnect {
+    /// Why, as `kvs-reconnect` says it.
+    pub reason: &'static str,
+    /// How many failures in a row there have been, this one included; 0 if none.
+    pub attempt: u32,
+    /// How long to wait first.
+    pub delay: Duration,
+    /// What to renew first.
+    pub recovery: Recovery,
+}
+
+/// Delay after a first failure; doubled after each, with jitter on top, up to the longest.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(20);
+
+/// Delays between requests while a stream is at rest and the service ends each body at once.
+const IDLE_DELAYS: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+];
+
+/// Decides whether and when to ask again.
+#[derive(Debug)]
+pub struct Retry {
+    max: Option<u32>,
+    seed: u64,
+    delays: ExponentialBackoff,
+    failures: u32,
+    idle: usize,
+    credentials_renewed: bool,
+}
+
+impl Retry {
+    /// At most `max` failures in a row (`None`: any number). `seed` is for the jitter.
+    pub fn new(max: Option<u32>, seed: u64) -> Self {
+        Retry { max, seed, delays: delays(seed), failures: 0, idle: 0, credentials_renewed: false }
+    }
+
+    /// A fragment has been delivered: the count begins again.
+    pub fn delivered(&mut self) {
+        if self.failures > 0 {
+            self.delays = delays(self.seed);
+        }
+        self.failures = 0;
+        self.idle = 0;
+        self.credentials_renewed = false;
+    }
+
+    /// What to do after a connection has ended.
+    pub fn after(&mut self, ended: Ended) -> Next {
+        let error = match ended {
+            Ended::Cleanly { progressed: true } => return self.connect("rotated", Duration::ZERO),
+            Ended::Cleanly { progressed: false } => {
+                let delay = IDLE_DELAYS[self.idle.min(IDLE_DELAYS.len() - 1)];
+                self.idle += 1;
+                return self.connect("idle", delay);
+            }
+            Ended::Silent => return self.connect("silent", Duration::ZERO),
+            Ended::Failed(error) => error,
+        };
+        match error.kind.recovery() {
+            Recovery::Fatal => return Next::GiveUp(error),
+            Recovery::ReloadCredentials if self.credentials_renewed => {
+                return Next::GiveUp(Error { kind: ErrorKind::NotAuthorized, ..error });
+            }
+            Recovery::ReloadCredentials => self.credentials_renewed = true,
+            Recovery::Retry | Recovery::ReloadEndpoint => (),
+        }
+        self.failures += 1;
+        if self.max.is_some_and(|max| self.failures > max) {
+            return Next::GiveUp(error);
+        }
+        Next::Connect(Reconnect {
+            reason: error.kind.reason(),
+            attempt: self.failures,
+            delay: self.delays.next().unwrap_or(LONGEST_DELAY),
+            recovery: error.kind.recovery(),
+        })
+    }
+
+    fn connect(&self, reason: &'static str, delay: Duration) -> Next {
+        Next::Connect(Reconnect { reason, attempt: self.failures, delay, recovery: Recovery::Retry })
+    }
+}
+
+fn delays(seed: u64) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_DELAY)
+        .with_max_delay(LONGEST_DELAY)
+        .without_max_times()
+        .with_jitter()
+        .with_jitter_seed(seed)
+        .build()
+}

@@ -1,0 +1,175 @@
+use crate::{fragment::Head, item::GapKind, request::TimestampSource};
+
+/// How fragments are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Which clock places them on the wall-clock line.
+    pub source: TimestampSource,
+    /// A hole longer than this, in nanoseconds, is a break.
+    pub max_gap: u64,
+    /// Whether such a hole is closed on the rewritten line.
+    pub close_holes: bool,
+}
+
+/// A start this long before the end of what was delivered stays where it is: audio tails, open GOPs
+/// and jitter overlap by less, and shifting the line for them would make it drift.
+const TOLERANCE: i64 = 100_000_000;
+
+/// 2000-01-01, in nanoseconds since the Unix epoch: what is earlier is a relative clock or none.
+const PLAUSIBLE: u64 = 946_684_800 * 1_000_000_000;
+
+/// Two clocks at the same instant: nanoseconds on the rewritten line and since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub pts: u64,
+    pub wall: u64,
+}
+
+/// An unbroken run of fragments whose own timecodes are believed.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    wall: u64,
+    timecode: u64,
+}
+
+/// Where a cluster belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The wall-clock time of its timecode.
+    pub wall: u64,
+    /// The line breaks before it, for this reason.
+    pub gap: Option<GapKind>,
+    /// A new segment begins with it, where the line had come to.
+    pub anchors: bool,
+}
+
+/// Places clusters on the wall-clock line, and that line on the rewritten one.
+#[derive(Debug)]
+pub struct Clock {
+    config: Config,
+    anchor: Option<Anchor>,
+    stretch: Option<Stretch>,
+    last_timecode: Option<u64>,
+    end: u64,
+}
+
+impl Clock {
+    /// A clock without a past.
+    pub fn new(config: Config) -> Self {
+        Clock { config, anchor: None, stretch: None, last_timecode: None, end: 0 }
+    }
+
+    /// Whether a long hole is closed.
+    pub(super) fn closes_holes(&self) -> bool {
+        self.config.close_holes
+    }
+
+    /// The wall-clock time of the end of the last frame, if anything was placed.
+    pub(super) fn end_wall(&self) -> Option<u64> {
+        self.anchor.map(|anchor| anchor.wall.saturating_add_signed(signed(self.end) - signed(anchor.pts)))
+    }
+
+    /// Says that a frame ends here on the rewritten line.
+    pub(super) fn extend(&mut self, end: u64) {
+        self.end = self.end.max(end);
+    }
+
+    /// Begins a new segment: `wall` stands where the line has come to, or up to a unit of `scale`
+    /// nanoseconds later, so that it is a time that can be written.
+    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64) -> Anchor {
+        let pts = self.end.div_ceil(scale).saturating_mul(scale);
+        let anchor = Anchor { pts, wall };
+        self.anchor = Some(anchor);
+        anchor
+    }
+
+    /// A wall-clock time on the rewritten line; negative if it is before its beginning.
+    pub(super) fn pts(&self, wall: u64) -> i64 {
+        match self.anchor {
+            Some(anchor) => signed(anchor.pts).saturating_add(signed(wall).saturating_sub(signed(anchor.wall))),
+            None => 0,
+        }
+    }
+
+    /// The time at which the fragment says it starts, by the clock in use.
+    pub(crate) fn starts_at(source: TimestampSource, head: &Head) -> Option<u64> {
+        match source {
+            TimestampSource::Producer => plausible(head.producer_timestamp).or(head.server_timestamp),
+            TimestampSource::Server => head.server_timestamp,
+        }
+    }
+
+    /// Places the first cluster of a fragment. `timecode` is the cluster's, in nanoseconds; `lead` how
+    /// much earlier than it its first frame is; `interrupted` says that fragments are missing before.
+    pub(super) fn place(
+        &mut self,
+        head: &Head,
+        timecode: u64,
+        lead: i64,
+        interrupted: Option<GapKind>,
+    ) -> Place {
+        let restarted = self.last_timecode.is_some_and(|last| timecode <= last);
+        self.last_timecode = Some(timecode);
+        if interrupted.is_some() {
+            self.stretch = None;
+        }
+        let producer = match self.config.source {
+            TimestampSource::Producer => plausible(head.producer_timestamp),
+            TimestampSource::Server => None,
+        };
+        let (wall, off) = match (producer, self.stretch) {
+            (Some(wall), _) => {
+                self.stretch = None;
+                (wall, self.off_line(wall, lead))
+            }
+            (None, Some(stretch)) => {
+                let wall = stretch.wall.saturating_add_signed(signed(timecode) - signed(stretch.timecode));
+                match self.off_line(wall, lead) {
+                    None => (wall, None),
+                    Some(_) => self.begin_stretch(head, timecode, lead),
+                }
+            }
+            (None, None) => self.begin_stretch(head, timecode, lead),
+        };
+        let relative = timecode < PLAUSIBLE;
+        let off = off.map(|kind| if restarted && relative { (GapKind::ProducerRestart, kind) } else { (kind, kind) });
+        Place {
+            wall,
+            gap: interrupted.or(off.map(|(reason, _)| reason)).filter(|_| self.anchor.is_some()),
+            anchors: match off {
+                _ if self.anchor.is_none() => true,
+                Some((_, GapKind::Hole)) => self.config.close_holes,
+                Some(_) => true,
+                None => false,
+            },
+        }
+    }
+
+    fn begin_stretch(&mut self, head: &Head, timecode: u64, lead: i64) -> (u64, Option<GapKind>) {
+        let wall = head.server_timestamp.or(head.producer_timestamp).unwrap_or(timecode);
+        self.stretch = Some(Stretch { wall, timecode });
+        (wall, self.off_line(wall, lead))
+    }
+
+    /// Whether a cluster at `wall` is off the line, and how.
+    pub(super) fn off_line(&self, wall: u64, lead: i64) -> Option<GapKind> {
+        self.anchor?;
+        let ahead = self.pts(wall).saturating_sub(lead).saturating_sub(signed(self.end));
+        if ahead > signed(self.config.max_gap) {
+            Some(GapKind::Hole)
+        } else if ahead < -TOLERANCE {
+            Some(GapKind::ClockBack)
+        } else {
+            None
+        }
+    }
+}
+
+fn plausible(timestamp: Option<u64>) -> Option<u64> {
+    timestamp.filter(|&timestamp| timestamp >= PLAUSIBLE)
+}
+
+/// Nanoseconds as a signed number; beyond the year 2262 it saturates.
+pub(super) fn signed(nanos: u64) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,502 @@
+use super::{
+    clock::{Clock, Config, Place, signed},
+    output::Output,
+    tracks::{self, Info},
+};
+use crate::{
+    ebml::{self, Block, Rope, Span, schema, write},
+    fragment::{self, Head, Number},
+    item::{FragmentEnd, FragmentStart, Gap, GapKind, Item, Segment, Track, TracksChanged},
+};
+use bytes::Bytes;
+
+/// Where a segment begins, frames of the first cluster may come in another order than they are shown
+/// in. So many nanoseconds of it are looked at before the earliest frame is believed to be known.
+const LOOK_AHEAD: i64 = 100_000_000;
+
+/// The most bytes kept back for that.
+const LOOK_AHEAD_BYTES: usize = 1024 * 1024;
+
+/// The most tracks of which the pace is watched; the service allows three.
+const PACES_MAX: usize = 16;
+
+/// The tracks of a fragment cannot follow those before it in one document.
+#[derive(Debug)]
+pub enum Failure {
+    /// What stands in the document is malformed.
+    Ebml(ebml::Error),
+    /// The tracks changed beyond what a demuxer can follow.
+    Tracks {
+        /// Before.
+        old: Vec<Track>,
+        /// From this fragment on.
+        new: Vec<Track>,
+    },
+}
+
+impl From<ebml::Error> for Failure {
+    fn from(error: ebml::Error) -> Self {
+        Failure::Ebml(error)
+    }
+}
+
+/// What a demuxer downstream has been told.
+#[derive(Debug)]
+struct Opened {
+    /// Nanoseconds a unit of time. A demuxer reads it once.
+    scale: u64,
+    tracks: Vec<Track>,
+    tracks_data: Bytes,
+}
+
+/// The fragment under way.
+#[derive(Debug)]
+struct Fragment {
+    head: Head,
+    /// Nanoseconds a unit of its own time.
+    scale: u64,
+    info: Vec<u8>,
+    interrupted: Option<GapKind>,
+    /// The timecode of its first cluster, and the wall-clock time of that, in nanoseconds.
+    origin: Option<(u64, u64)>,
+    first_pts: Option<u64>,
+    frames: u32,
+}
+
+/// The cluster under way.
+#[derive(Debug, Clone, Copy)]
+struct Cluster {
+    /// As served, in the fragment's units.
+    timecode: u64,
+    /// As written: its time in our units, and how far after that it really stands, in nanoseconds.
+    written: Option<(u64, i64)>,
+}
+
+/// A block that waits for the segment to be anchored.
+#[derive(Debug)]
+struct Held {
+    timecode: u64,
+    block: Block,
+    bytes: Bytes,
+}
+
+/// What is known of the pace of a track.
+#[derive(Debug)]
+struct Pace {
+    track: u64,
+    last: u64,
+    /// The shortest distance of two blocks in a row, which is one frame also where they are reordered.
+    shortest: Option<u64>,
+}
+
+/// Makes one continuous document of many; see the [module](super) for its rules.
+#[derive(Debug)]
+pub struct Continuous {
+    clock: Clock,
+    out: Output,
+    opened: Option<Opened>,
+    /// `Tracks` that changed and go out before the next cluster.
+    new_tracks: Option<Bytes>,
+    fragment: Option<Fragment>,
+    last_number: Option<Number>,
+    cluster: Option<Cluster>,
+    held: Vec<Held>,
+    holding: bool,
+    paces: Vec<Pace>,
+    /// The id and size of a cluster have gone out, its timestamp has not.
+    cluster_begun: bool,
+}
+
+impl Continuous {
+    /// A document that has not begun.
+    pub fn new(config: Config) -> Self {
+        Continuous {
+            clock: Clock::new(config),
+            out: Output::default(),
+            opened: None,
+            new_tracks: None,
+            fragment: None,
+            last_number: None,
+            cluster: None,
+            held: Vec::new(),
+            holding: false,
+            paces: Vec::new(),
+            cluster_begun: false,
+        }
+    }
+
+    /// A fragment begins; `interrupted` says that fragments are missing before it.
+    ///
+    /// # Errors
+    /// Its tracks cannot follow those before, or its header is malformed.
+    pub fn begin(
+        &mut self,
+        head: Head,
+        interrupted: Option<GapKind>,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Failure> {
+        let info = Info::parse(head.info.as_ref())?;
+        self.compare_tracks(&head, items)?;
+        self.cluster = None;
+        self.fragment = Some(Fragment {
+            head,
+            scale: info.scale,
+            info: info.children,
+            interrupted,
+            origin: None,
+            first_pts: None,
+            frames: 0,
+        });
+        Ok(())
+    }
+
+    /// A cluster begins; `timecode` in the document's units.
+    pub fn cluster(&mut self, timecode: u64) {
+        self.cluster = Some(Cluster { timecode, written: None });
+    }
+
+    /// A block of it, which stands in `rope`.
+    ///
+    /// # Errors
+    /// It is the first of all, and there were no `Tracks`.
+    pub fn block(&mut self, block: &Block, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
+        let (Some(cluster), Some(fragment)) = (self.cluster, &mut self.fragment) else {
+            return Ok(());
+        };
+        fragment.frames += 1;
+        if self.holding {
+            return self.hold(cluster.timecode, block, rope, items);
+        }
+        if cluster.written.is_none() {
+            let place = self.place(cluster.timecode, block);
+            self.report_gap(&place, block, rope, items);
+            if place.anchors {
+                self.holding = true;
+                return self.hold(cluster.timecode, block, rope, items);
+            }
+        }
+        self.write(block, None, rope, items);
+        Ok(())
+    }
+
+    /// The fragment is complete.
+    ///
+    /// # Errors
+    /// As [`Continuous::block`].
+    pub fn end(&mut self, end: fragment::End, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
+        self.settle(rope, items)?;
+        self.out.flush(rope, items);
+        self.cluster = None;
+        if let Some(fragment) = self.fragment.take() {
+            let mut start = fragment.start();
+            start.tags.extend(end.tags);
+            items.push(Item::FragmentEnd(FragmentEnd {
+                start,
+                millis_behind_now: end.millis_behind_now,
+                continuation_token: end.continuation_token,
+                frames: fragment.frames,
+                bytes: end.bytes,
+            }));
+        }
+        Ok(())
+    }
+
+    /// The fragment under way will not go on: it ends at the last whole block.
+    ///
+    /// # Errors
+    /// As [`Continuous::block`].
+    pub fn abandon(&mut self, items: &mut Vec<Item>) -> Result<(), Failure> {
+        self.settle(&Rope::default(), items)?;
+        self.out.flush(&Rope::default(), items);
+        self.cluster = None;
+        self.fragment = None;
+        Ok(())
+    }
+
+    /// Gives out what is complete. To be called before `rope` takes more.
+    pub fn flush(&mut self, rope: &Rope, items: &mut Vec<Item>) {
+        self.out.flush(rope, items);
+    }
+
+    fn compare_tracks(&mut self, head: &Head, items: &mut Vec<Item>) -> Result<(), Failure> {
+        let (Some(element), Some(opened)) = (&head.tracks, &mut self.opened) else {
+            return Ok(());
+        };
+        if element.data == opened.tracks_data {
+            return Ok(());
+        }
+        let new = tracks::parse(element)?;
+        let old = std::mem::replace(&mut opened.tracks, new.clone());
+        opened.tracks_data = element.data.clone();
+        if old == new {
+            return Ok(());
+        }
+        let compatible = tracks::are_compatible(&old, &new);
+        items.push(Item::TracksChanged(TracksChanged { compatible, old: old.clone(), new: new.clone() }));
+        if !compatible {
+            return Err(Failure::Tracks { old, new });
+        }
+        self.new_tracks = Some(element.data.clone());
+        Ok(())
+    }
+
+    /// Decides where the cluster that begins with `block` belongs.
+    fn place(&mut self, timecode: u64, block: &Block) -> Place {
+        let Some(fragment) = &mut self.fragment else {
+            return Place { wall: 0, gap: None, anchors: false };
+        };
+        let nanos = timecode.saturating_mul(fragment.scale);
+        let lead = -i64::from(block.offset).saturating_mul(signed(fragment.scale));
+        match fragment.origin {
+            None => {
+                let interrupted = fragment.interrupted.take();
+                let place = self.clock.place(&fragment.head, nanos, lead, interrupted);
+                fragment.origin = Some((nanos, place.wall));
+                place
+            }
+            Some((origin, wall)) => {
+                let wall = wall.saturating_add_signed(signed(nanos) - signed(origin));
+                let gap = self.clock.off_line(wall, lead);
+                let anchors = gap.is_some_and(|kind| kind != GapKind::Hole || self.clock.closes_holes());
+                Place { wall, gap, anchors }
+            }
+        }
+    }
+
+    fn report_gap(&mut self, place: &Place, block: &Block, rope: &Rope, items: &mut Vec<Item>) {
+        let (Some(kind), Some(fragment)) = (place.gap, &self.fragment) else { return };
+        self.out.flush(rope, items);
+        let lead = i64::from(block.offset).saturating_mul(signed(fragment.scale));
+        let text = |number: &Number| (!number.is_empty()).then(|| number.to_string());
+        items.push(Item::Gap(Gap {
+            kind,
+            from_fragment: self.last_number.as_ref().and_then(text),
+            to_fragment: text(&fragment.head.number),
+            from_timestamp: self.clock.end_wall(),
+            to_timestamp: Some(place.wall.saturating_add_signed(lead)),
+        }));
+    }
+
+    fn hold(&mut self, timecode: u64, block: &Block, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
+        self.held.push(Held { timecode, block: *block, bytes: rope.bytes(block.span) });
+        let times = self.held.iter().map(|held| self.wall(held.timecode, &held.block));
+        let earliest = times.min().unwrap_or_default();
+        let ahead = signed(self.wall(timecode, block)) - signed(earliest);
+        let bytes: usize = self.held.iter().map(|held| held.bytes.len()).sum();
+        if ahead >= LOOK_AHEAD || bytes > LOOK_AHEAD_BYTES {
+            self.settle(rope, items)?;
+        }
+        Ok(())
+    }
+
+    /// Anchors the segment at the earliest of the blocks held, and writes them.
+    fn settle(&mut self, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.holding, false) {
+            return Ok(());
+        }
+        let held = std::mem::take(&mut self.held);
+        let Some(earliest) = held.iter().map(|held| self.wall(held.timecode, &held.block)).min() else {
+            return Ok(());
+        };
+        let header = self.segment_header()?;
+        let scale = self.opened.as_ref().map_or(Info::DEFAULT_SCALE, |opened| opened.scale);
+        let anchor = self.clock.set_anchor(earliest, scale);
+        self.out.bytes(rope, header);
+        self.out.flush(rope, items);
+        items.push(Item::Segment(Segment { start: anchor.pts, time: anchor.wall }));
+        self.cluster = None;
+        for Held { timecode, block, bytes } in held {
+            if self.cluster.is_none_or(|cluster| cluster.timecode != timecode) {
+                self.cluster(timecode);
+            }
+            self.write(&block, Some(bytes), rope, items);
+        }
+        Ok(())
+    }
+
+    /// What a demuxer needs before a segment: everything at first, later only what makes it take a
+    /// new segment. Ends with the id and size of the cluster that follows.
+    fn segment_header(&mut self) -> Result<Bytes, Failure> {
+        let mut out = Vec::new();
+        let Some(fragment) = &self.fragment else { return Ok(Bytes::new()) };
+        if let Some(tracks) = self.new_tracks.take() {
+            write::element(&mut out, schema::TRACKS, &tracks);
+        }
+        out.extend_from_slice(&fragment.head.ebml);
+        write::start_unknown_size(&mut out, schema::SEGMENT);
+        if self.opened.is_none() {
+            let Some(tracks) = &fragment.head.tracks else {
+                let path = [schema::SEGMENT, schema::CLUSTER];
+                return Err(ebml::Error::new(ebml::ErrorKind::NoTracks, 0, &path).into());
+            };
+            write::element(&mut out, schema::INFO, &fragment.info);
+            write::element(&mut out, schema::TRACKS, &tracks.data);
+            write::empty_cues(&mut out);
+            self.opened = Some(Opened {
+                scale: fragment.scale,
+                tracks: tracks::parse(tracks)?,
+                tracks_data: tracks.data.clone(),
+            });
+        }
+        write::start_unknown_size(&mut out, schema::CLUSTER);
+        self.cluster_begun = true;
+        Ok(out.into())
+    }
+
+    /// Writes a block of the cluster under way, from the body or from `bytes`.
+    fn write(&mut self, block: &Block, bytes: Option<Bytes>, rope: &Rope, items: &mut Vec<Item>) {
+        let Some(scale) = self.opened.as_ref().map(|opened| opened.scale) else { return };
+        let (cluster, offset) = match self.offset(block, scale) {
+            Some(found) => found,
+            None => {
+                let cluster = self.open_cluster(block, scale, rope, items);
+                (cluster, self.offset(block, scale).map_or(0, |(_, offset)| offset))
+            }
+        };
+        self.write_bytes(block, offset, bytes, rope);
+        let pts = cluster.saturating_add_signed(offset.into()).saturating_mul(scale);
+        self.out.frame(pts);
+        let duration = self.duration(block, pts);
+        self.clock.extend(pts.saturating_add(duration));
+    }
+
+    /// The time of the cluster as written, and what to write as the block's offset from it; `None`
+    /// when the block needs a new cluster.
+    fn offset(&self, block: &Block, scale: u64) -> Option<(u64, i16)> {
+        let (timecode, beyond) = self.cluster?.written?;
+        let of_fragment = signed(self.fragment.as_ref()?.scale);
+        let offset = match of_fragment == signed(scale) && beyond == 0 {
+            true => block.offset.into(),
+            false => divide(i64::from(block.offset).saturating_mul(of_fragment).saturating_add(beyond), scale),
+        };
+        // Nothing stands before the beginning of the line.
+        let offset = offset.max(signed(timecode).saturating_neg());
+        i16::try_from(offset).ok().map(|offset| (timecode, offset))
+    }
+
+    /// Writes the beginning of a cluster, as served or, where offsets from that do not fit, at `block`.
+    fn open_cluster(&mut self, block: &Block, scale: u64, rope: &Rope, items: &mut Vec<Item>) -> u64 {
+        let (Some(cluster), Some(fragment)) = (self.cluster, &self.fragment) else { return 0 };
+        let lead = match cluster.written {
+            None => 0,
+            Some(_) => i64::from(block.offset).saturating_mul(signed(fragment.scale)),
+        };
+        let start = self.wall_at(cluster.timecode, 0);
+        let pts = self.clock.pts(start);
+        let timecode = u64::try_from(divide(pts.saturating_add(lead), scale)).unwrap_or(0);
+        let beyond = pts.saturating_sub(signed(timecode.saturating_mul(scale)));
+        self.cluster = Some(Cluster { written: Some((timecode, beyond)), ..cluster });
+        self.announce(block, scale, rope, items);
+
+        let mut out = Vec::with_capacity(32);
+        if let Some(tracks) = self.new_tracks.take() {
+            write::element(&mut out, schema::TRACKS, &tracks);
+        }
+        if !std::mem::take(&mut self.cluster_begun) {
+            write::start_unknown_size(&mut out, schema::CLUSTER);
+        }
+        write::unsigned(&mut out, schema::TIMESTAMP, timecode);
+        self.out.bytes(rope, out.into());
+        timecode
+    }
+
+    /// Says before the first frame of a fragment that it begins.
+    fn announce(&mut self, block: &Block, scale: u64, rope: &Rope, items: &mut Vec<Item>) {
+        let first = self.offset(block, scale);
+        let Some(fragment) = &mut self.fragment else { return };
+        if fragment.first_pts.is_some() {
+            return;
+        }
+        let (timecode, offset) = first.unwrap_or_default();
+        fragment.first_pts = Some(timecode.saturating_add_signed(offset.into()).saturating_mul(scale));
+        self.last_number = Some(fragment.head.number.clone());
+        self.out.flush(rope, items);
+        items.push(Item::FragmentStart(fragment.start()));
+    }
+
+    fn write_bytes(&mut self, block: &Block, offset: i16, bytes: Option<Bytes>, rope: &Rope) {
+        let before = Span { start: block.span.start, end: block.time_at };
+        let after = Span { start: block.time_at + 2, end: block.span.end };
+        match bytes {
+            None if offset == block.offset => self.out.span(rope, block.span),
+            None => {
+                self.out.bytes(rope, patched(&rope.bytes(before), offset));
+                self.out.span(rope, after);
+            }
+            Some(bytes) if offset == block.offset => self.out.bytes(rope, bytes),
+            Some(bytes) => {
+                let (before, after) = (before.len() as usize, bytes.len() - after.len() as usize);
+                self.out.bytes(rope, patched(&bytes[..before], offset));
+                self.out.bytes(rope, bytes.slice(after..));
+            }
+        }
+    }
+
+    /// How long a block lasts, in nanoseconds, as far as that can be known.
+    fn duration(&mut self, block: &Block, pts: u64) -> u64 {
+        let scale = self.fragment.as_ref().map_or(Info::DEFAULT_SCALE, |fragment| fragment.scale);
+        if let Some(duration) = block.duration {
+            return duration.saturating_mul(scale);
+        }
+        let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
+        let default = tracks.filter(|track| track.number == block.track).find_map(|t| t.default_duration);
+        if let Some(duration) = default {
+            return duration.saturating_mul(block.frames.into());
+        }
+        match self.paces.iter_mut().find(|pace| pace.track == block.track) {
+            Some(pace) => pace.next(pts),
+            None => {
+                if self.paces.len() < PACES_MAX {
+                    self.paces.push(Pace { track: block.track, last: pts, shortest: None });
+                }
+                0
+            }
+        }
+    }
+
+    /// The wall-clock time of a block.
+    fn wall(&self, timecode: u64, block: &Block) -> u64 {
+        self.wall_at(timecode, block.offset.into())
+    }
+
+    fn wall_at(&self, timecode: u64, offset: i64) -> u64 {
+        let Some(fragment) = &self.fragment else { return 0 };
+        let (origin, wall) = fragment.origin.unwrap_or_default();
+        let scale = signed(fragment.scale);
+        let since = signed(timecode.saturating_mul(fragment.scale)).saturating_sub(signed(origin));
+        wall.saturating_add_signed(since.saturating_add(offset.saturating_mul(scale)))
+    }
+}
+
+impl Fragment {
+    fn start(&self) -> FragmentStart {
+        FragmentStart {
+            number: self.head.number.to_string(),
+            server_timestamp: self.head.server_timestamp,
+            producer_timestamp: self.head.producer_timestamp,
+            first_pts: self.first_pts,
+            tags: self.head.tags.clone(),
+        }
+    }
+}
+
+impl Pace {
+    fn next(&mut self, pts: u64) -> u64 {
+        let distance = pts.abs_diff(std::mem::replace(&mut self.last, pts));
+        if distance > 0 {
+            self.shortest = Some(self.shortest.map_or(distance, |shortest| shortest.min(distance)));
+        }
+        self.shortest.unwrap_or_default()
+    }
+}
+
+/// The beginning of a block, up to its time, with another time.
+fn patched(before: &[u8], offset: i16) -> Bytes {
+    [before, &offset.to_be_bytes()].concat().into()
+}
+
+/// Nanoseconds in units of `scale`, rounded.
+fn divide(nanos: i64, scale: u64) -> i64 {
+    let scale = signed(scale).max(1);
+    nanos.saturating_add(scale / 2).div_euclid(scale)
+}

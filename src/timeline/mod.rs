@@ -1,0 +1,26 @@
+//! One continuous, endless document made of the service's many small ones, sans-IO.
+//!
+//! [`Continuous`] takes fragments as the [`fragment`](crate::fragment) module reports them and gives
+//! [`Item`](crate::item::Item)s. Its rules follow what `matroskademux` does with what it is given:
+//!
+//! - The header goes out once. Repeating it makes the demuxer start a new segment at running time 0,
+//!   and everything behind that is clipped by sinks. `Tracks` goes out again, alone, when it changes.
+//! - `Tags` stay out: the demuxer merges and re-sends all it has ever seen, at quadratic cost.
+//! - An empty `Cues` follows `Tracks`: it stops the demuxer from indexing, and from aborting on newer
+//!   versions when times come before the first block.
+//! - Cluster times are rewritten to a line that begins at zero and never goes back. A demuxer bridges
+//!   the silence of a track from zero, so epoch times would make a gap of fifty years.
+//! - The wall clock travels in the TIME segment, which the demuxer forwards exactly when it stands
+//!   between a cluster's size and its `Timestamp`, after a new `Segment` header.
+//!
+//! [`Raw`] passes the service's bytes instead.
+
+mod clock;
+mod continuous;
+mod output;
+mod raw;
+mod tracks;
+
+pub use clock::{Clock, Config};
+pub use continuous::{Continuous, Failure};
+pub use raw::Raw;

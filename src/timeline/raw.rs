@@ -1,0 +1,121 @@
+use crate::{
+    ebml::{Rope, Span},
+    fragment::{self, Head},
+    item::{Data, FragmentEnd, FragmentStart, Gap, GapKind, Item},
+};
+use bytes::Bytes;
+
+/// Passes documents as served, whole elements at a time.
+///
+/// A document is kept back until its fragment is known, so that one that was delivered in part before
+/// a connection broke goes on at the byte where it stopped.
+#[derive(Debug, Default)]
+pub struct Raw {
+    /// The offset up to which the body has been taken.
+    taken: u64,
+    /// The document under way, as long as it is not known which fragment it is.
+    waiting: Vec<Bytes>,
+    /// It is known, and wanted.
+    passing: bool,
+    fragment: Option<FragmentStart>,
+    last_number: Option<String>,
+    frames: u32,
+    /// Frames since the last data.
+    new_frames: u32,
+    /// Bytes of the document that have been delivered, and of those how many the body still repeats.
+    delivered: u64,
+    repeated: u64,
+}
+
+impl Raw {
+    /// A body begins.
+    pub fn open(&mut self) {
+        self.taken = 0;
+        self.passing = false;
+        self.waiting.clear();
+    }
+
+    /// A fragment begins: what came of its document is to be delivered.
+    pub fn begin(&mut self, head: &Head, interrupted: Option<GapKind>, items: &mut Vec<Item>) {
+        if let Some(kind) = interrupted {
+            items.push(Item::Gap(Gap {
+                kind,
+                from_fragment: self.last_number.take(),
+                to_fragment: Some(head.number.to_string()),
+                from_timestamp: None,
+                to_timestamp: head.producer_timestamp.or(head.server_timestamp),
+            }));
+        }
+        self.last_number = Some(head.number.to_string());
+        let start = FragmentStart {
+            number: head.number.to_string(),
+            server_timestamp: head.server_timestamp,
+            producer_timestamp: head.producer_timestamp,
+            first_pts: None,
+            tags: head.tags.clone(),
+        };
+        items.push(Item::FragmentStart(start.clone()));
+        self.fragment = Some(start);
+        self.passing = true;
+        self.frames = 0;
+        self.delivered = 0;
+        self.repeated = 0;
+    }
+
+    /// The fragment that was cut begins again.
+    pub fn resume(&mut self) {
+        self.passing = true;
+        self.repeated = self.delivered;
+    }
+
+    /// The document up to here is not wanted.
+    pub fn skip(&mut self, position: u64) {
+        self.waiting.clear();
+        self.taken = position;
+    }
+
+    /// A block of the fragment that had not come before.
+    pub fn block(&mut self) {
+        self.frames += 1;
+        self.new_frames += 1;
+    }
+
+    /// The fragment is complete.
+    pub fn end(&mut self, end: fragment::End, rope: &Rope, items: &mut Vec<Item>) {
+        self.flush(rope, end.offset, items);
+        self.passing = false;
+        if let Some(mut start) = self.fragment.take() {
+            start.tags.extend(end.tags);
+            items.push(Item::FragmentEnd(FragmentEnd {
+                start,
+                millis_behind_now: end.millis_behind_now,
+                continuation_token: end.continuation_token,
+                frames: std::mem::take(&mut self.frames),
+                bytes: end.bytes,
+            }));
+        }
+    }
+
+    /// Gives out what is complete, up to `position`.
+    pub fn flush(&mut self, rope: &Rope, position: u64, items: &mut Vec<Item>) {
+        if position > self.taken {
+            rope.append_slices(Span { start: self.taken, end: position }, &mut self.waiting);
+            self.taken = position;
+        }
+        if !self.passing {
+            return;
+        }
+        let mut pieces = std::mem::take(&mut self.waiting);
+        pieces.retain_mut(|piece| {
+            let skip = self.repeated.min(piece.len() as u64);
+            self.repeated -= skip;
+            *piece = piece.slice(skip as usize..);
+            !piece.is_empty()
+        });
+        let data = Data { pieces, frames: std::mem::take(&mut self.new_frames), ..Data::default() };
+        if !data.is_empty() {
+            self.delivered += data.len() as u64;
+            items.push(Item::Data(data));
+        }
+    }
+}
