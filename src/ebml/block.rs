@@ -15,7 +15,9 @@ const MAX_BLOCK_HEADER: usize = 12;
 pub struct Block {
     /// All of the element, group included.
     pub span: Span,
-    /// Where the two bytes of its relative time stand.
+    /// Where its track number stands.
+    pub track_at: u64,
+    /// Where the two bytes of its relative time stand, behind it.
     pub time_at: u64,
     /// `TrackNumber`
     pub track: u64,
@@ -55,6 +57,7 @@ impl Block {
         };
         Ok(Block {
             span,
+            track_at: data.start,
             time_at: data.start + len as u64,
             track,
             offset: i16::from_be_bytes([high, low]),

@@ -142,8 +142,7 @@ impl Reader {
         };
         self.check_end(end.unwrap_or(start), header.id)?;
         self.open.push(Open { id: header.id, end });
-        let header = Span { start: self.position, end: start };
-        self.position = start;
+        let header = self.advance(start);
         // The id was found by `Kind::Structure`, so it is the one just pushed.
         Ok(Event::Start { id: self.open.last().map_or(0, |open| open.id), header })
     }
@@ -162,17 +161,21 @@ impl Reader {
         if end > self.rope.end() {
             return Ok(None);
         }
-        if end > self.rope.frozen_end() {
-            self.rope.freeze();
-        }
-        let span = Span { start: self.position, end };
-        self.position = end;
+        let span = self.advance(end);
         Ok(Some(Event::Element { id, span, data: Span { start: data, end } }))
     }
 
     /// Where the innermost element of known size ends, and with it whatever is open inside it.
     fn innermost_end(&self) -> Option<u64> {
         self.open.iter().rev().find_map(|open| open.end)
+    }
+
+    /// Moves on to `end`; what lies before it can be had as slices from now on.
+    fn advance(&mut self, end: u64) -> Span {
+        if end > self.rope.frozen_end() {
+            self.rope.freeze();
+        }
+        Span { start: std::mem::replace(&mut self.position, end), end }
     }
 
     fn check_end(&self, end: u64, id: Id) -> Result<(), Error> {

@@ -16,6 +16,15 @@ pub fn size(out: &mut Vec<u8>, size: u64) {
     out.extend((size & ((1 << 56) - 1) | 1 << 56).to_be_bytes());
 }
 
+/// Appends a number as a size of `len` bytes would be written; false if it needs more.
+pub fn vint(out: &mut Vec<u8>, value: u64, len: usize) -> bool {
+    let fits = (1..=8).contains(&len) && value < (1 << (7 * len)) - 1;
+    if fits {
+        out.extend((value | 1 << (7 * len)).to_be_bytes().into_iter().skip(8 - len));
+    }
+    fits
+}
+
 /// Appends an element.
 pub fn element(out: &mut Vec<u8>, element_id: Id, data: &[u8]) {
     id(out, element_id);

@@ -1,15 +1,5 @@
+use super::Config;
 use crate::{fragment::Head, item::GapKind, request::TimestampSource};
-
-/// How fragments are placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// Which clock places them on the wall-clock line.
-    pub source: TimestampSource,
-    /// A hole longer than this, in nanoseconds, is a break.
-    pub max_gap: u64,
-    /// Whether such a hole is closed on the rewritten line.
-    pub close_holes: bool,
-}
 
 /// A start this long before the end of what was delivered stays where it is: audio tails, open GOPs
 /// and jitter overlap by less, and shifting the line for them would make it drift.

@@ -1,7 +1,9 @@
 use super::{
-    clock::{Clock, Config, Place, signed},
+    Config,
+    clock::{Clock, Place, signed},
+    connect::Connect,
     output::Output,
-    tracks::{self, Info},
+    tracks::{self, Info, Numbers},
 };
 use crate::{
     ebml::{self, Block, Rope, Span, schema, write},
@@ -46,7 +48,9 @@ struct Opened {
     /// Nanoseconds a unit of time. A demuxer reads it once.
     scale: u64,
     tracks: Vec<Track>,
-    tracks_data: Bytes,
+    /// `Tracks` as last served, and how its numbers relate to those of `tracks`.
+    served: Bytes,
+    numbers: Numbers,
 }
 
 /// The fragment under way.
@@ -93,6 +97,7 @@ struct Pace {
 #[derive(Debug)]
 pub struct Continuous {
     clock: Clock,
+    connect: Connect,
     out: Output,
     opened: Option<Opened>,
     /// `Tracks` that changed and go out before the next cluster.
@@ -102,6 +107,7 @@ pub struct Continuous {
     cluster: Option<Cluster>,
     held: Vec<Held>,
     holding: bool,
+    undecided: bool,
     paces: Vec<Pace>,
     /// The id and size of a cluster have gone out, its timestamp has not.
     cluster_begun: bool,
@@ -112,6 +118,7 @@ impl Continuous {
     pub fn new(config: Config) -> Self {
         Continuous {
             clock: Clock::new(config),
+            connect: Connect::new(config.connect_audio),
             out: Output::default(),
             opened: None,
             new_tracks: None,
@@ -120,6 +127,7 @@ impl Continuous {
             cluster: None,
             held: Vec::new(),
             holding: false,
+            undecided: false,
             paces: Vec::new(),
             cluster_begun: false,
         }
@@ -136,6 +144,7 @@ impl Continuous {
         items: &mut Vec<Item>,
     ) -> Result<(), Failure> {
         let info = Info::parse(head.info.as_ref())?;
+        self.connect.read(&head.tags);
         self.compare_tracks(&head, items)?;
         self.cluster = None;
         self.fragment = Some(Fragment {
@@ -172,6 +181,7 @@ impl Continuous {
             self.report_gap(&place, block, rope, items);
             if place.anchors {
                 self.holding = true;
+                self.undecided = self.opened.is_none() && self.is_undecided()?;
                 return self.hold(cluster.timecode, block, rope, items);
             }
         }
@@ -184,6 +194,7 @@ impl Continuous {
     /// # Errors
     /// As [`Continuous::block`].
     pub fn end(&mut self, end: fragment::End, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
+        self.connect.read(&end.tags);
         self.settle(rope, items)?;
         self.out.flush(rope, items);
         self.cluster = None;
@@ -218,25 +229,39 @@ impl Continuous {
         self.out.flush(rope, items);
     }
 
+    /// Whether what the tracks of the fragment are may show at its end only.
+    fn is_undecided(&self) -> Result<bool, Failure> {
+        let tracks = self.fragment.as_ref().and_then(|fragment| fragment.head.tracks.as_ref());
+        let Some(tracks) = tracks else { return Ok(false) };
+        Ok(self.connect.is_undecided(&tracks::parse(tracks, &self.connect)?))
+    }
+
     fn compare_tracks(&mut self, head: &Head, items: &mut Vec<Item>) -> Result<(), Failure> {
         let (Some(element), Some(opened)) = (&head.tracks, &mut self.opened) else {
             return Ok(());
         };
-        if element.data == opened.tracks_data {
+        if element.data == opened.served {
             return Ok(());
         }
-        let new = tracks::parse(element)?;
-        let old = std::mem::replace(&mut opened.tracks, new.clone());
-        opened.tracks_data = element.data.clone();
-        if old == new {
-            return Ok(());
+        let mut new = tracks::parse(element, &self.connect)?;
+        let old = opened.tracks.clone();
+        let numbers = tracks::match_up(&old, &new);
+        if old != new {
+            let compatible = numbers.is_some();
+            items.push(Item::TracksChanged(TracksChanged { compatible, old: old.clone(), new: new.clone() }));
         }
-        let compatible = tracks::are_compatible(&old, &new);
-        items.push(Item::TracksChanged(TracksChanged { compatible, old: old.clone(), new: new.clone() }));
-        if !compatible {
-            return Err(Failure::Tracks { old, new });
+        let Some(numbers) = numbers else { return Err(Failure::Tracks { old, new }) };
+        for track in &mut new {
+            track.number = renumber(&numbers, track.number);
         }
-        self.new_tracks = Some(element.data.clone());
+        let data = tracks::data(element, &self.connect, &new)?;
+        let by_number = |track: &Track| track.number;
+        new.sort_by_key(by_number);
+        opened.tracks.sort_by_key(by_number);
+        if opened.tracks != new {
+            self.new_tracks = Some(data);
+        }
+        *opened = Opened { scale: opened.scale, tracks: new, served: element.data.clone(), numbers };
         Ok(())
     }
 
@@ -283,10 +308,19 @@ impl Continuous {
         let earliest = times.min().unwrap_or_default();
         let ahead = signed(self.wall(timecode, block)) - signed(earliest);
         let bytes: usize = self.held.iter().map(|held| held.bytes.len()).sum();
-        if ahead >= LOOK_AHEAD || bytes > LOOK_AHEAD_BYTES {
+        if ahead >= self.look_ahead() || bytes > LOOK_AHEAD_BYTES {
             self.settle(rope, items)?;
         }
         Ok(())
+    }
+
+    /// How much of a segment is looked at before it goes out, in nanoseconds: a whole fragment where it
+    /// takes its last tags to know what its tracks are.
+    fn look_ahead(&self) -> i64 {
+        match self.opened {
+            None if self.undecided => i64::MAX,
+            _ => LOOK_AHEAD,
+        }
     }
 
     /// Anchors the segment at the earliest of the blocks held, and writes them.
@@ -330,12 +364,14 @@ impl Continuous {
                 return Err(ebml::Error::new(ebml::ErrorKind::NoTracks, 0, &path).into());
             };
             write::element(&mut out, schema::INFO, &fragment.info);
-            write::element(&mut out, schema::TRACKS, &tracks.data);
+            let parsed = tracks::parse(tracks, &self.connect)?;
+            write::element(&mut out, schema::TRACKS, &tracks::data(tracks, &self.connect, &parsed)?);
             write::empty_cues(&mut out);
             self.opened = Some(Opened {
                 scale: fragment.scale,
-                tracks: tracks::parse(tracks)?,
-                tracks_data: tracks.data.clone(),
+                tracks: parsed,
+                served: tracks.data.clone(),
+                numbers: Numbers::new(),
             });
         }
         write::start_unknown_size(&mut out, schema::CLUSTER);
@@ -415,19 +451,21 @@ impl Continuous {
     }
 
     fn write_bytes(&mut self, block: &Block, offset: i16, bytes: Option<Bytes>, rope: &Rope) {
-        let before = Span { start: block.span.start, end: block.time_at };
-        let after = Span { start: block.time_at + 2, end: block.span.end };
+        let numbers = self.opened.as_ref().map_or(&[][..], |opened| &opened.numbers);
+        let track = renumber(numbers, block.track);
+        let as_served = offset == block.offset && track == block.track;
+        let head_len = (block.time_at + 2 - block.span.start) as usize;
         match bytes {
-            None if offset == block.offset => self.out.span(rope, block.span),
+            None if as_served => self.out.span(rope, block.span),
             None => {
-                self.out.bytes(rope, patched(&rope.bytes(before), offset));
-                self.out.span(rope, after);
+                let head = Span { start: block.span.start, end: block.time_at + 2 };
+                self.out.bytes(rope, patched(block, &rope.bytes(head), track, offset));
+                self.out.span(rope, Span { start: head.end, end: block.span.end });
             }
-            Some(bytes) if offset == block.offset => self.out.bytes(rope, bytes),
+            Some(bytes) if as_served => self.out.bytes(rope, bytes),
             Some(bytes) => {
-                let (before, after) = (before.len() as usize, bytes.len() - after.len() as usize);
-                self.out.bytes(rope, patched(&bytes[..before], offset));
-                self.out.bytes(rope, bytes.slice(after..));
+                self.out.bytes(rope, patched(block, &bytes[..head_len], track, offset));
+                self.out.bytes(rope, bytes.slice(head_len..));
             }
         }
     }
@@ -438,8 +476,9 @@ impl Continuous {
         if let Some(duration) = block.duration {
             return duration.saturating_mul(scale);
         }
+        let number = self.opened.as_ref().map_or(block.track, |o| renumber(&o.numbers, block.track));
         let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
-        let default = tracks.filter(|track| track.number == block.track).find_map(|t| t.default_duration);
+        let default = tracks.filter(|track| track.number == number).find_map(|t| t.default_duration);
         if let Some(duration) = default {
             return duration.saturating_mul(block.frames.into());
         }
@@ -490,9 +529,21 @@ impl Pace {
     }
 }
 
-/// The beginning of a block, up to its time, with another time.
-fn patched(before: &[u8], offset: i16) -> Bytes {
-    [before, &offset.to_be_bytes()].concat().into()
+/// The beginning of a block up to its time, with another track number and another time. A number that
+/// does not fit where the one served stands is left alone; the service's tracks are three at most.
+fn patched(block: &Block, head: &[u8], track: u64, offset: i16) -> Bytes {
+    let (before, len) = ((block.track_at - block.span.start) as usize, (block.time_at - block.track_at) as usize);
+    let mut out = Vec::with_capacity(head.len());
+    out.extend_from_slice(&head[..before]);
+    if !write::vint(&mut out, track, len) {
+        out.extend_from_slice(&head[before..before + len]);
+    }
+    out.extend_from_slice(&offset.to_be_bytes());
+    out.into()
+}
+
+fn renumber(numbers: &[(u64, u64)], number: u64) -> u64 {
+    numbers.iter().find(|(served, _)| *served == number).map_or(number, |(_, written)| *written)
 }
 
 /// Nanoseconds in units of `scale`, rounded.

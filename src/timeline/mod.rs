@@ -16,11 +16,28 @@
 //! [`Raw`] passes the service's bytes instead.
 
 mod clock;
+mod connect;
 mod continuous;
 mod output;
 mod raw;
 mod tracks;
 
-pub use clock::{Clock, Config};
+pub use clock::Clock;
+pub use connect::Mode as ConnectAudio;
 pub use continuous::{Continuous, Failure};
 pub use raw::Raw;
+
+use crate::request::TimestampSource;
+
+/// How fragments are placed in time, and what is mended in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Which clock places them on the wall-clock line.
+    pub source: TimestampSource,
+    /// A hole longer than this, in nanoseconds, is a break.
+    pub max_gap: u64,
+    /// Whether such a hole is closed on the rewritten line.
+    pub close_holes: bool,
+    /// What is done about mislabelled call audio.
+    pub connect_audio: ConnectAudio,
+}
