@@ -1,0 +1,2 @@
+//! The `kvs-local` command.
+fn main() {}

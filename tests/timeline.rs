@@ -1,0 +1,375 @@
+//! Where frames come to stand in time, at the sans-IO level.
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use gstkvsgetmedia::{
+    error::ErrorKind,
+    item::{Gap, GapKind, Item, Segment, TracksChanged},
+    receiver::{Config, Flow, Receiver},
+    request::{Selector, TimestampSource},
+    timeline::{self, ConnectAudio},
+};
+use kvs_local::{
+    Timecodes, mkv,
+    synth::{Synth, Synthetic, TrackSpec},
+};
+
+const MS: u64 = 1_000_000;
+const START: u64 = 1_700_000_000_000;
+
+fn archive() -> Config {
+    config(Selector::Earliest)
+}
+
+fn live() -> Config {
+    let config = archive();
+    Config { timeline: timeline::Config { close_holes: false, ..config.timeline }, ..config }
+}
+
+fn by_server() -> Config {
+    let config = archive();
+    Config { timeline: timeline::Config { source: TimestampSource::Server, ..config.timeline }, ..config }
+}
+
+fn receive(media: &Synthetic, config: &Config) -> Outcome {
+    uncut(media, config, 64 * 1024)
+}
+
+/// A frame as a sink sees it, all in milliseconds: running time of an archive, and stream time.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    track: u64,
+    pts: u64,
+    stream_time: u64,
+    payload: Bytes,
+}
+
+fn segments(outcome: &Outcome) -> Vec<Segment> {
+    let segment = |(_, item): &(usize, Item)| if let Item::Segment(segment) = item { Some(*segment) } else { None };
+    outcome.others.iter().filter_map(segment).collect()
+}
+
+/// Every frame, in the segment it came in. No frame may lie before its segment's start: a sink would
+/// clip it.
+fn seen(outcome: &Outcome) -> Vec<Seen> {
+    let reading = mkv::read(&Bytes::from(outcome.bytes.clone()));
+    assert!(reading.problems.is_empty(), "{:?}", reading.problems);
+    let segments = segments(outcome);
+    assert_eq!(reading.documents.len(), segments.len(), "a segment for each header");
+    let mut seen = Vec::new();
+    for (document, segment) in reading.documents.iter().zip(segments) {
+        for frame in &document.frames {
+            let pts = u64::try_from(frame.time_ns).unwrap();
+            let after = pts.checked_sub(segment.start).expect("not before the segment");
+            seen.push(Seen {
+                track: frame.track,
+                pts: pts / MS,
+                stream_time: (segment.time + after) / MS,
+                payload: frame.payload.clone(),
+            });
+        }
+    }
+    seen
+}
+
+/// The wall-clock time of every frame, in milliseconds, by the timestamps of its fragment.
+fn wall(media: &Synthetic, timestamp: impl Fn(usize) -> u64) -> Vec<u64> {
+    let of_fragment = |(index, fragment): (usize, &kvs_local::synth::SynthFragment)| {
+        let origin = fragment.frames.iter().map(|frame| frame.time_ns).min().unwrap_or(0);
+        let times = fragment.frames.iter().map(move |frame| ((frame.time_ns - origin) / 1_000_000) as u64);
+        times.map(|time| timestamp(index) + time).collect::<Vec<_>>()
+    };
+    media.fragments.iter().enumerate().flat_map(of_fragment).collect()
+}
+
+#[track_caller]
+fn assert_times(seen: &[Seen], expected: &[u64]) {
+    let found: Vec<u64> = seen.iter().map(|frame| frame.stream_time).collect();
+    assert_eq!(found, expected);
+}
+
+fn kinds(outcome: &Outcome) -> Vec<GapKind> {
+    outcome.gaps().iter().map(|gap| gap.kind).collect()
+}
+
+#[test]
+fn stream_time_is_the_producers_clock() {
+    let media = Synth::new().tracks([TrackSpec::h264(1), TrackSpec::aac(2)]).fragments(5).build();
+    let outcome = receive(&media, &archive());
+    assert_eq!(segments(&outcome), [Segment { start: 0, time: START * MS }]);
+    assert_times(&seen(&outcome), &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+    assert!(kinds(&outcome).is_empty());
+}
+
+#[test]
+fn ten_thousand_fragments_do_not_drift() {
+    // Fragments that overlap by an audio tail or lie apart by jitter, and a clock 0.5 ms a fragment fast.
+    let jitter = |index: usize| (index as u64 * 37 % 80) as i64 - 40;
+    let media = Synth::new()
+        .fragments(10_000)
+        .frames(3)
+        .payload(5, 6)
+        .each(move |index, fragment| {
+            let drift = index as u64 / 2;
+            let time = (fragment.producer_timestamp_ms + drift).saturating_add_signed(jitter(index));
+            fragment.producer_timestamp_ms = time;
+            fragment.timecode_ms = time;
+        })
+        .build();
+    let outcome = receive(&media, &archive());
+    assert_eq!(segments(&outcome).len(), 1);
+    assert_times(&seen(&outcome), &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+}
+
+#[test]
+fn a_hole_is_closed_in_an_archive_and_shown_in_stream_time() {
+    let media = Synth::new()
+        .fragments(4)
+        .each(|index, fragment| {
+            let hole = if index >= 2 { 60_000 } else { 0 };
+            fragment.producer_timestamp_ms += hole;
+            fragment.timecode_ms += hole;
+        })
+        .build();
+    let timestamps = |index: usize| media.fragments[index].producer_timestamp_ms;
+    let outcome = receive(&media, &archive());
+    let frames = seen(&outcome);
+    assert_times(&frames, &wall(&media, timestamps));
+    assert_eq!(frames[20].pts, 4000, "the end of the last frame");
+    let gap = Gap {
+        kind: GapKind::Hole,
+        from_fragment: Some(media.fragments[1].number.clone()),
+        to_fragment: Some(media.fragments[2].number.clone()),
+        from_timestamp: Some((START + 4000) * MS),
+        to_timestamp: Some((START + 64_000) * MS),
+    };
+    assert_eq!(outcome.gaps(), [&gap]);
+
+    let outcome = receive(&media, &live());
+    let frames = seen(&outcome);
+    assert_eq!(segments(&outcome).len(), 1);
+    assert_times(&frames, &wall(&media, timestamps));
+    assert_eq!(frames[20].pts, 64_000, "live, the hole stays");
+    assert_eq!(outcome.gaps(), [&gap]);
+}
+
+#[test]
+fn a_producer_that_starts_again_leaves_the_line_unbroken() {
+    let restart = |lost: u64| {
+        Synth::new().timecodes(Timecodes::Relative).fragments(4).each(move |index, fragment| {
+            if index >= 2 {
+                fragment.timecode_ms -= 4000;
+                fragment.producer_timestamp_ms += lost;
+            }
+        })
+    };
+    // At once: nothing shows.
+    let media = restart(0).build();
+    let outcome = receive(&media, &archive());
+    assert_eq!(segments(&outcome).len(), 1);
+    assert_times(&seen(&outcome), &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+    assert!(kinds(&outcome).is_empty());
+    // After a while.
+    let media = restart(30_000).build();
+    let outcome = receive(&media, &archive());
+    let frames = seen(&outcome);
+    assert_times(&frames, &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+    assert_eq!(frames[20].pts, 4000);
+    assert_eq!(kinds(&outcome), [GapKind::ProducerRestart]);
+}
+
+#[test]
+fn a_clock_that_goes_back_breaks_the_line_but_not_running_time() {
+    let back = |ms: u64| {
+        Synth::new().fragments(4).each(move |index, fragment| {
+            if index >= 2 {
+                fragment.producer_timestamp_ms -= ms;
+                fragment.timecode_ms -= ms;
+            }
+        })
+    };
+    for config in [archive(), live()] {
+        let media = back(3000).build();
+        let outcome = receive(&media, &config);
+        let frames = seen(&outcome);
+        assert_times(&frames, &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+        assert!(frames.windows(2).all(|pair| pair[0].pts < pair[1].pts), "{frames:?}");
+        assert_eq!(frames[20].pts, 4000);
+        assert_eq!(kinds(&outcome), [GapKind::ClockBack]);
+    }
+    // Audio tails and jitter are no break.
+    let outcome = receive(&back(100).build(), &archive());
+    assert_eq!((segments(&outcome).len(), kinds(&outcome)), (1, vec![]));
+    let outcome = receive(&back(101).build(), &archive());
+    assert_eq!((segments(&outcome).len(), kinds(&outcome)), (2, vec![GapKind::ClockBack]));
+}
+
+#[test]
+fn an_implausible_producer_clock_gives_way_to_the_servers() {
+    for implausible in [0, 1234, 900_000_000_000] {
+        let media = Synth::new()
+            .timecodes(Timecodes::Relative)
+            .fragments(3)
+            .each(move |index, fragment| fragment.producer_timestamp_ms = implausible + index as u64 * 2000)
+            .build();
+        let first = media.fragments[0].server_timestamp_ms;
+        let outcome = receive(&media, &archive());
+        assert_times(&seen(&outcome), &wall(&media, |index| first + index as u64 * 2000));
+        assert!(kinds(&outcome).is_empty());
+    }
+}
+
+#[test]
+fn by_the_servers_clock_a_burst_keeps_the_pace_of_its_timecodes() {
+    // Uploaded in a burst: 20 ms apart, 2 s of media each. Then, after a hole, another.
+    let media = Synth::new()
+        .timecodes(Timecodes::Relative)
+        .fragments(6)
+        .each(|index, fragment| {
+            let second = index >= 3;
+            fragment.timecode_ms += if second { 100_000 } else { 0 };
+            fragment.server_timestamp_ms = START + 20 * index as u64 + if second { 100_000 } else { 0 };
+        })
+        .build();
+    let expected = |index: usize| {
+        let first = index / 3 * 3;
+        media.fragments[first].server_timestamp_ms + 2000 * (index - first) as u64
+    };
+    let outcome = receive(&media, &by_server());
+    assert_times(&seen(&outcome), &wall(&media, expected));
+    assert_eq!(kinds(&outcome), [GapKind::Hole]);
+}
+
+#[test]
+fn time_scales_may_differ() {
+    for scales in [[1_000_000, 100_000], [100_000, 1_000_000], [1_000_000, 2_000_000]] {
+        let media = Synth::new()
+            .fragments(4)
+            .frames(5)
+            .each(move |index, fragment| fragment.timescale = scales[index % 2])
+            .build();
+        let outcome = receive(&media, &archive());
+        let frames = seen(&outcome);
+        let expected = wall(&media, |index| media.fragments[index].producer_timestamp_ms);
+        assert_eq!(frames.len(), expected.len());
+        for (frame, expected) in frames.iter().zip(expected) {
+            assert!(frame.stream_time.abs_diff(expected) <= 1, "{frame:?} at {expected}, {scales:?}");
+        }
+        assert_eq!(segments(&outcome).len(), 1);
+    }
+}
+
+#[test]
+fn the_end_is_a_fragments_beginning() {
+    let media = Synth::new().fragments(5).build();
+    let end = |at: u64| Config { end_at: Some(at * MS), ..archive() };
+    for (at, fragments) in [(START + 4000, 2), (START + 4001, 3), (START + 3999, 2), (START, 0)] {
+        let mut receiver = Receiver::new(end(at));
+        let mut items = Vec::new();
+        receiver.open();
+        let flow = feed(&mut receiver, &body(&media, &Selector::Earliest), 100, &mut items).unwrap();
+        assert_eq!(flow, Flow::End);
+        receiver.finish(&mut items).unwrap();
+        assert_eq!(Outcome::of(items).ends().len(), fragments);
+    }
+    let received = Config { end_at_received: Some(media.fragments[3].server_timestamp_ms * MS), ..archive() };
+    let mut receiver = Receiver::new(received);
+    receiver.open();
+    let mut items = Vec::new();
+    assert_eq!(feed(&mut receiver, &body(&media, &Selector::Earliest), 100, &mut items), Ok(Flow::End));
+    assert_eq!(Outcome::of(items).ends().len(), 3);
+}
+
+fn changes(outcome: &Outcome) -> Vec<&TracksChanged> {
+    let changed = |(_, item): &'_ (usize, Item)| matches!(item, Item::TracksChanged(_));
+    outcome
+        .others
+        .iter()
+        .filter(|item| changed(item))
+        .filter_map(|(_, item)| if let Item::TracksChanged(changed) = item { Some(changed) } else { None })
+        .collect()
+}
+
+#[test]
+fn another_picture_size_plays_on() {
+    let media = Synth::new()
+        .fragments(4)
+        .from_fragment(2, |fragment| fragment.tracks = vec![TrackSpec::h264(1).private(&[1, 2, 3, 4])])
+        .build();
+    let outcome = receive(&media, &archive());
+    let changes = changes(&outcome);
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].compatible);
+    assert_eq!(segments(&outcome).len(), 1);
+    let reading = mkv::read(&Bytes::from(outcome.bytes.clone()));
+    let tracks = reading.documents[0].elements.iter().filter(|element| element.id == 0x1654_AE6B);
+    assert_eq!(tracks.count(), 2, "Tracks at first, and where they change");
+    assert_eq!(outcome.frames(), from_zero(frames(&media.frames())));
+}
+
+#[test]
+fn renumbered_tracks_are_mapped() {
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
+        .fragments(4)
+        .from_fragment(2, |fragment| fragment.tracks = vec![TrackSpec::aac(1), TrackSpec::h264(7)])
+        .build();
+    let outcome = receive(&media, &archive());
+    assert!(changes(&outcome).iter().all(|changed| changed.compatible));
+    let served = from_zero(frames(&media.frames()));
+    let first = media.fragments[..2].iter().map(|fragment| fragment.frames.len()).sum::<usize>();
+    let mapped = served.into_iter().enumerate().map(|(index, (track, time, payload))| match track {
+        track if index < first => (track, time, payload),
+        1 => (2, time, payload),
+        _ => (1, time, payload),
+    });
+    assert_eq!(outcome.frames(), mapped.collect::<Vec<_>>());
+}
+
+#[test]
+fn another_codec_cannot_be_followed() {
+    let media = Synth::new()
+        .fragments(3)
+        .from_fragment(1, |fragment| fragment.tracks = vec![TrackSpec::vp8(1)])
+        .build();
+    let mut receiver = Receiver::new(archive());
+    let mut items = Vec::new();
+    receiver.open();
+    let error = feed(&mut receiver, &body(&media, &Selector::Earliest), 100, &mut items).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Format);
+    assert!(error.message.contains("V_MPEG4/ISO/AVC") && error.message.contains("V_VP8"), "{error}");
+    let outcome = Outcome::of(items);
+    assert_eq!(outcome.frames().len(), media.fragments[0].frames.len(), "what came before is there");
+    assert!(!changes(&outcome)[0].compatible);
+}
+
+fn call(tag: &'static str) -> Synthetic {
+    let tracks = [TrackSpec::connect(1, "AUDIO_TO_CUSTOMER"), TrackSpec::connect(2, "AUDIO_FROM_CUSTOMER")];
+    let call = Synth::new().tracks(tracks).fragments(2);
+    match tag {
+        "before" => call.tags_before(&[("MimeType", "audio/L16;rate=8000;channels=1")]).build(),
+        "after" => call.tags_after(&[("MimeType", "audio/L16;rate=8000;channels=1")]).build(),
+        _ => call.build(),
+    }
+}
+
+fn codecs(media: &Synthetic, mode: ConnectAudio) -> Vec<String> {
+    let config = archive();
+    let config = Config { timeline: timeline::Config { connect_audio: mode, ..config.timeline }, ..config };
+    let outcome = receive(media, &config);
+    assert_eq!(outcome.frames(), from_zero(frames(&media.frames())), "frames are left alone");
+    let reading = mkv::read(&Bytes::from(outcome.bytes));
+    reading.documents[0].tracks.iter().map(|track| track.codec_id.clone()).collect()
+}
+
+#[test]
+fn call_audio_is_announced_as_what_it_is() {
+    const PCM: &str = "A_PCM/INT/LIT";
+    assert_eq!(codecs(&call("before"), ConnectAudio::Auto), [PCM, PCM]);
+    assert_eq!(codecs(&call("after"), ConnectAudio::Auto), [PCM, PCM]);
+    assert_eq!(codecs(&call("none"), ConnectAudio::Auto), ["A_AAC", "A_AAC"]);
+    assert_eq!(codecs(&call("before"), ConnectAudio::Off), ["A_AAC", "A_AAC"]);
+    assert_eq!(codecs(&call("none"), ConnectAudio::On), [PCM, PCM]);
+}
