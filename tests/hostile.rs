@@ -1,0 +1,271 @@
+//! Whatever a body holds: a clear error or whole frames, never a panic, never unbounded memory.
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use gstkvsgetmedia::{
+    ebml::{self, Event, Reader, schema},
+    error::ErrorKind,
+    item::{GapKind, Item},
+    receiver::{Config, Receiver},
+    request::Selector,
+};
+use proptest::prelude::*;
+
+fn receive(bytes: impl Into<Bytes>, chunk: usize) -> (Vec<Item>, Result<(), gstkvsgetmedia::error::Error>) {
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut items = Vec::new();
+    receiver.open();
+    let result = feed(&mut receiver, &bytes.into(), chunk, &mut items).map(drop);
+    (items, result)
+}
+
+fn error_of(bytes: &[u8]) -> ebml::Error {
+    let mut reader = Reader::default();
+    reader.push(Bytes::copy_from_slice(bytes));
+    loop {
+        match reader.next() {
+            Ok(Some(_)) => (),
+            Ok(None) => panic!("no error"),
+            Err(error) => return error,
+        }
+    }
+}
+
+const HEADER: [u8; 10] = [0x1A, 0x45, 0xDF, 0xA3, 0x80, 0x18, 0x53, 0x80, 0x67, 0xFF];
+const CLUSTER: [u8; 5] = [0x1F, 0x43, 0xB6, 0x75, 0xFF];
+
+#[test]
+fn errors_say_what_and_where() {
+    for text in ["<html>", "{\"message\":\"no\"}", "\0\0\0\0"] {
+        let (_, result) = receive(text.as_bytes().to_vec(), 1);
+        let error = result.expect_err(text);
+        assert_eq!(error.kind, ErrorKind::Demux);
+        assert!(error.message.contains("byte 0"), "{error}");
+    }
+    let block = [&HEADER[..], &CLUSTER, &[0xE7, 0x81, 0, 0xA3, 0x01, 0x7F, 255, 255, 255, 255, 255, 255]].concat();
+    let error = error_of(&block);
+    assert_eq!(error.to_string(), "the element says it has 35747322042253311 bytes, 67108864 are allowed \
+                                   (byte 18, in Segment > Cluster > SimpleBlock)".replace("35747322042253311", &((1u64 << 55) - 1).to_string()));
+    let tags = [&HEADER[..], &[0x12, 0x54, 0xC3, 0x67, 0x08, 0x40, 0, 0, 0]].concat();
+    assert!(matches!(error_of(&tags).kind, ebml::ErrorKind::TooLarge { size: 0x4000_0000, .. }));
+    let endless = [&HEADER[..], &[0x12, 0x54, 0xC3, 0x67, 0xFF]].concat();
+    assert_eq!(error_of(&endless).kind, ebml::ErrorKind::UnknownSize);
+    let overrun = [&HEADER[..], &[0x1F, 0x43, 0xB6, 0x75, 0x83, 0xA3, 0x85]].concat();
+    assert_eq!(error_of(&overrun).kind, ebml::ErrorKind::Overrun);
+    let early = [&HEADER[..], &CLUSTER, &[0xA3, 0x84, 0x81, 0, 0, 0]].concat();
+    assert_eq!(receive(early, 3).1.unwrap_err().kind, ErrorKind::Demux);
+}
+
+#[test]
+fn nesting_and_empty_elements_cost_nothing() {
+    // A million empty Voids among the blocks.
+    let mut flood = [&HEADER[..], &CLUSTER, &[0xE7, 0x81, 0]].concat();
+    flood.extend([0xEC, 0x80].repeat(1_000_000));
+    let mut reader = Reader::default();
+    reader.push(flood.into());
+    let mut voids = 0;
+    while let Some(event) = reader.next().unwrap() {
+        voids += u32::from(matches!(event, Event::Element { id: schema::VOID, .. }));
+    }
+    assert_eq!(voids, 1_000_000);
+
+    // Tags in tags, ten thousand deep: read as one level, whatever is in it.
+    let mut nested = Vec::new();
+    for _ in 0..10_000 {
+        let mut outer = Vec::new();
+        ebml::write::element(&mut outer, schema::SIMPLE_TAG, &nested);
+        nested = outer;
+    }
+    let mut body = HEADER.to_vec();
+    let mut tag = Vec::new();
+    ebml::write::element(&mut tag, schema::TAG, &nested);
+    ebml::write::element(&mut body, schema::TAGS, &tag);
+    receive(body, 1000).1.unwrap();
+
+    // No frame for longer than any document takes.
+    let endless = [&HEADER[..], &[0xEC, 0x08, 0x0F, 0xFF, 0xF0]].concat();
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut items = Vec::new();
+    receiver.open();
+    receiver.push(endless.into(), &mut items).unwrap();
+    let void = Bytes::from(vec![0; 0xFFFF0]);
+    let next = Bytes::from_static(&[0xEC, 0x08, 0x0F, 0xFF, 0xF0]);
+    let error = (0..20).find_map(|_| {
+        receiver.push(void.clone(), &mut items).and_then(|_| receiver.push(next.clone(), &mut items)).err()
+    });
+    assert_eq!(error.expect("an error within 20 MiB").kind, ErrorKind::Demux);
+}
+
+#[test]
+fn a_slice_does_not_pin_what_it_was_cut_from() {
+    // One small block in each chunk, the rest of it Void: what is passed on must not keep the chunk.
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut items = Vec::new();
+    receiver.open();
+    receiver.push(every_form().fragments[0].header.clone(), &mut items).unwrap();
+    receiver.push([&CLUSTER[..], &[0xE7, 0x81, 0]].concat().into(), &mut items).unwrap();
+    let mut chunks = Vec::new();
+    for time in 0..200u16 {
+        let [high, low] = time.to_be_bytes();
+        let mut chunk = vec![0xA3, 0x85, 0x81, high, low, 0x80, 7];
+        ebml::write::element(&mut chunk, schema::VOID, &[0; 8192]);
+        let chunk = Bytes::from(chunk);
+        receiver.push(chunk.clone(), &mut items).unwrap();
+        chunks.push(chunk);
+    }
+    receiver.push(Bytes::from(vec![0xEC, 0x80]), &mut items).unwrap();
+    let pinned = chunks.iter().filter(|chunk| !chunk.is_unique()).count();
+    assert!(pinned <= 2, "{pinned} chunks are kept in memory");
+}
+
+/// Cuts bytes into chunks of the given sizes, over and over.
+fn in_chunks(bytes: &Bytes, sizes: &[usize]) -> Vec<Bytes> {
+    let mut chunks = Vec::new();
+    let mut from = 0;
+    for size in sizes.iter().cycle() {
+        if from >= bytes.len() {
+            break;
+        }
+        let to = bytes.len().min(from + size);
+        chunks.push(bytes.slice(from..to));
+        from = to;
+    }
+    chunks
+}
+
+/// What a connection does to the stream.
+#[derive(Debug, Clone)]
+enum Fault {
+    /// It ends after so many thousandths of what is left.
+    Cut(usize),
+    /// The fragment due is gone by then.
+    Lose,
+    /// The fragment before comes again first.
+    Repeat,
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![6 => (0..1000usize).prop_map(Fault::Cut), 1 => Just(Fault::Lose), 1 => Just(Fault::Repeat)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600), chunk in 1..100usize) {
+        let _ = receive(bytes, chunk);
+    }
+
+    #[test]
+    fn damage_never_panics(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        chunk in 1..3000usize,
+    ) {
+        let mut body = body(&every_form(), &Selector::Earliest).to_vec();
+        for (at, byte) in damage {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let (items, _) = receive(body, chunk);
+        let mut last = 0;
+        for item in items {
+            if let Item::Segment(segment) = item {
+                prop_assert!(segment.start >= last, "a segment that goes back");
+                last = segment.start;
+            }
+        }
+    }
+
+    #[test]
+    fn any_split_gives_the_same(sizes in prop::collection::vec(1..500usize, 1..20)) {
+        let media = every_form();
+        let config = config(Selector::Earliest);
+        let mut receiver = Receiver::new(config.clone());
+        let mut items = Vec::new();
+        receiver.open();
+        for chunk in in_chunks(&body(&media, &Selector::Earliest), &sizes) {
+            receiver.push(chunk, &mut items).unwrap();
+        }
+        receiver.finish(&mut items).unwrap();
+        assert_same(&Outcome::of(items), &uncut(&media, &config, 64 * 1024), "split");
+    }
+
+    #[test]
+    fn any_faults_give_every_frame_once_and_a_gap_for_what_is_missing(
+        faults in prop::collection::vec(fault(), 0..12),
+        sizes in prop::collection::vec(1..2000usize, 1..5),
+        raw in any::<bool>(),
+    ) {
+        let media = every_form();
+        let mut left: Vec<usize> = (0..media.fragments.len()).collect();
+        let mut receiver = Receiver::new(Config { raw, ..config(Selector::Earliest) });
+        let mut items = Vec::new();
+        let mut lost = Vec::new();
+        for fault in faults.into_iter().map(Some).chain([None]) {
+            let request = receiver.position().request();
+            let after = match &request {
+                Selector::ContinuationToken(token) => media.fragments.iter().position(|f| f.token == *token),
+                _ => None,
+            };
+            let due: Vec<usize> = left.iter().copied().filter(|&index| after.is_none_or(|after| index > after)).collect();
+            let mut send = due.clone();
+            let mut cut = usize::MAX;
+            match fault {
+                Some(Fault::Cut(thousandths)) => cut = thousandths,
+                Some(Fault::Repeat) => {
+                    if let Some(after) = after {
+                        send.insert(0, after);
+                    }
+                    cut = 300;
+                }
+                Some(Fault::Lose) if due.len() > 1 => {
+                    left.retain(|&index| index != due[0]);
+                    lost.push(due[0]);
+                    continue;
+                }
+                Some(Fault::Lose) => continue,
+                None => (),
+            }
+            let body: Bytes = send.iter().map(|&i| media.fragments[i].document.clone()).collect::<Vec<_>>().concat().into();
+            let len = if cut == usize::MAX { body.len() } else { body.len() * cut / 1000 };
+            receiver.open();
+            for chunk in in_chunks(&body.slice(..len), &sizes) {
+                receiver.push(chunk, &mut items).unwrap();
+            }
+        }
+        receiver.finish(&mut items).unwrap();
+        let outcome = Outcome::of(items);
+        let complete: Vec<String> = outcome.ends().iter().map(|end| end.start.number.clone()).collect();
+        let expected: Vec<String> = left.iter().map(|&index| media.fragments[index].number.clone()).collect();
+        // A fragment may have been delivered before it was lost.
+        let delivered: Vec<String> = complete.iter().filter(|n| expected.contains(n)).cloned().collect();
+        prop_assert_eq!(&delivered, &expected);
+        let mut sorted = complete.clone();
+        sorted.sort();
+        prop_assert_eq!(&sorted, &complete, "in order, and none twice");
+        for gap in outcome.gaps() {
+            // Of a fragment that was lost before any of it came, only the hole shows.
+            prop_assert!(matches!(gap.kind, GapKind::Lost | GapKind::Hole), "{:?}", gap);
+            let at = |number: &Option<String>| media.fragments.iter().position(|f| Some(&f.number) == number.as_ref());
+            let (from, to) = (at(&gap.from_fragment).unwrap(), at(&gap.to_fragment).unwrap());
+            prop_assert!((from..to).any(|index| lost.contains(&index)), "a gap without a loss: {:?}", gap);
+        }
+        if let (false, Some(first)) = (raw, outcome.ends().first()) {
+            let missing = lost.iter().filter(|&&index| media.fragments[index].number > first.start.number).count();
+            let gaps = outcome.gaps().len();
+            prop_assert!(gaps <= lost.len() && (missing == 0 || gaps > 0), "{} gaps for {} lost", gaps, missing);
+        }
+        if !raw {
+            let all = frames(&media.frames());
+            let payloads: Vec<&Bytes> = all.iter().map(|frame| &frame.2).collect();
+            let mut next = 0;
+            for (_, _, payload) in outcome.frames() {
+                let found = payloads[next..].iter().position(|other| **other == payload);
+                prop_assert!(found.is_some(), "a frame that is out of order, twice, or made up");
+                next += found.unwrap() + 1;
+            }
+        }
+    }
+}
