@@ -1,37 +1,364 @@
-//! The only async loop.
+//! The only async loop: from GetMedia through the sans-IO parts into the queue.
+//!
+//! One task a stream. It asks the service, feeds what comes to the [`Receiver`], pushes the items into
+//! the [`Queue`], and asks again when a connection ends, as [`Retry`] and
+//! [`Position`](crate::resume::Position) decide. It holds nothing of the element: it is cancelled by
+//! dropping [`Session`], and everything it says goes through the queue, in order, or through `notify`,
+//! at once.
 
 use crate::{
-    aws,
-    item::FragmentEnd,
-    request::{End, Selector, StreamId, TimestampSource},
+    aws::{self, Body, Client},
+    error::{Error, ErrorKind, Recovery},
+    item::Item,
+    queue::{Closed, Queue},
+    receiver::{self, Flow, Receiver},
+    request::{End, Selector},
+    resume::{Ended, Next, Reconnect, Retry},
+    stats::Stats,
+    timeline,
 };
-use std::time::Duration;
+use std::{
+    sync::{Arc, mpsc},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// With `end-at-live`: a stream that has been silent for so long after a complete fragment has no more.
+const LIVE_SILENCE: Duration = Duration::from_secs(10);
 
 /// Everything a session needs to know; settings already checked.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Whom to ask, and as whom.
     pub aws: aws::Config,
+    /// Where to begin.
     pub start: Selector,
+    /// Where to end.
     pub end: End,
     /// `payload=raw`: the service's bytes, whole elements, untouched.
     pub raw: bool,
-    pub timestamp_source: TimestampSource,
-    /// Holes longer than this (ns) are closed; `None`: they stay (live).
-    pub max_gap: Option<u64>,
-    /// 0: wait for ever.
+    /// How fragments are placed in time.
+    pub timeline: timeline::Config,
+    /// A body silent for longer is taken for a dead connection; zero: wait for ever.
     pub idle_timeout: Duration,
-    /// `None`: never give up.
+    /// Failures in a row before giving up; `None`: never.
     pub max_retries: Option<u32>,
 }
 
 /// What the application hears at once, whatever waits in the queue.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// A step of opening begins or is done: codes `endpoint` and `connect`.
-    Progress { code: &'static str, text: String, done: bool },
+    /// A step of opening begins or is done.
+    Progress {
+        /// `endpoint` or `connect`.
+        code: &'static str,
+        /// What is being done, for people.
+        text: String,
+        /// Whether it is done.
+        done: bool,
+    },
     /// A connection ended and another is about to be made.
-    Reconnect { reason: &'static str, attempt: u32, delay: Duration, resume_after: Option<String> },
+    Reconnect {
+        /// Why the last one ended.
+        reason: &'static str,
+        /// How many failures in a row there have been.
+        attempt: u32,
+        /// How long is waited first.
+        delay: Duration,
+        /// The last complete fragment.
+        resume_after: Option<String>,
+    },
 }
 
-/// A running session; dropping it cancels it.
-pub struct Session {}
+/// A running session. Dropping it cancels it.
+#[derive(Debug)]
+pub struct Session {
+    task: AbortHandle,
+    gone: mpsc::Receiver<()>,
+}
+
+impl Session {
+    /// Begins a session on `runtime` and returns at once. Items go into `queue`, which learns of the
+    /// end too; `notify` is called from the task.
+    pub fn spawn(
+        runtime: &Handle,
+        config: Config,
+        queue: Arc<Queue>,
+        stats: Arc<Stats>,
+        notify: impl Fn(Notice) + Send + Sync + 'static,
+    ) -> Session {
+        let (alive, gone) = mpsc::channel();
+        let guard = Guard { queue: queue.clone(), finished: false, _alive: alive };
+        let worker = Worker::new(config, queue, stats, Box::new(notify));
+        Session { task: runtime.spawn(guard.run(worker)).abort_handle(), gone }
+    }
+
+    /// Cancels the session and waits until its task is gone, but no longer than `timeout`.
+    pub fn stop(self, timeout: Duration) {
+        self.task.abort();
+        // Nothing is ever sent: the wait ends when the task drops its end.
+        let _ = self.gone.recv_timeout(timeout);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sees to it that the queue learns of the end, however the task ends.
+struct Guard {
+    queue: Arc<Queue>,
+    finished: bool,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Guard {
+    async fn run(mut self, mut worker: Worker) {
+        let result = worker.run().await;
+        self.finished = true;
+        self.queue.finish(result);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.finished {
+            let what = "the element's own task ended unexpectedly; please report this";
+            self.queue.finish(Err(Error::new(ErrorKind::Internal, what)));
+        }
+    }
+}
+
+/// Why a connection is over.
+enum Outcome {
+    /// It ended, and the stream goes on.
+    Ended(Ended),
+    /// The end that was asked for has come.
+    End,
+    /// The element was stopped.
+    Closed,
+}
+
+impl From<Closed> for Outcome {
+    fn from(_: Closed) -> Self {
+        Outcome::Closed
+    }
+}
+
+impl From<Error> for Outcome {
+    fn from(error: Error) -> Self {
+        Outcome::Ended(Ended::Failed(error))
+    }
+}
+
+struct Worker {
+    config: Config,
+    queue: Arc<Queue>,
+    stats: Arc<Stats>,
+    notify: Box<dyn Fn(Notice) + Send + Sync>,
+    receiver: Receiver,
+    retry: Retry,
+    /// Response headers have come at least once.
+    has_connected: bool,
+    /// Since when no byte has come.
+    quiet_since: Instant,
+    items: Vec<Item>,
+}
+
+impl Worker {
+    fn new(
+        config: Config,
+        queue: Arc<Queue>,
+        stats: Arc<Stats>,
+        notify: Box<dyn Fn(Notice) + Send + Sync>,
+    ) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let receiver = Receiver::new(receiver::Config {
+            start: config.start.clone(),
+            raw: config.raw,
+            timeline: config.timeline,
+            end_at: config.end.at,
+            end_at_received: config.end.at_live.then_some(now),
+        });
+        let retry = Retry::new(config.max_retries, now);
+        Worker {
+            config,
+            queue,
+            stats,
+            notify,
+            receiver,
+            retry,
+            has_connected: false,
+            quiet_since: Instant::now(),
+            items: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), Error> {
+        let client = Client::new(self.config.aws.clone()).await?;
+        self.quiet_since = Instant::now();
+        loop {
+            let ended = match self.connection(&client).await {
+                Outcome::Ended(ended) => ended,
+                Outcome::End => return self.end().await,
+                Outcome::Closed => return Ok(()),
+            };
+            if let Ended::Failed(_) = ended {
+                self.quiet_since = Instant::now();
+            }
+            match self.retry.after(ended) {
+                Next::GiveUp(error) => {
+                    return Err(Error { was_streaming: self.has_connected, ..error });
+                }
+                Next::Connect(reconnect) => self.prepare(reconnect, &client).await,
+            }
+        }
+    }
+
+    /// Tells of the reconnect, renews what has to be renewed, and waits.
+    async fn prepare(&mut self, reconnect: Reconnect, client: &Client) {
+        let Reconnect { reason, attempt, delay, recovery } = reconnect;
+        self.stats.retried();
+        let resume_after = self.receiver.position().after();
+        (self.notify)(Notice::Reconnect { reason, attempt, delay, resume_after });
+        match recovery {
+            Recovery::ReloadEndpoint => client.forget_data_endpoint(),
+            Recovery::ReloadCredentials => client.reload_credentials().await,
+            Recovery::Retry | Recovery::Fatal => (),
+        }
+        sleep(delay).await;
+    }
+
+    /// The end that was asked for.
+    async fn end(&mut self) -> Result<(), Error> {
+        self.receiver.finish(&mut self.items)?;
+        if self.pass_on().await.is_ok() && !self.receiver.has_delivered() {
+            let message = format!(
+                "stream {} has nothing between the start ({}) and the end that were asked for",
+                self.config.aws.stream, self.config.start
+            );
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        Ok(())
+    }
+
+    async fn connection(&mut self, client: &Client) -> Outcome {
+        let body = match self.connect(client).await {
+            Ok(body) => body,
+            Err(error) => return self.failed(error),
+        };
+        self.receiver.open();
+        match self.read(body).await {
+            Outcome::Ended(Ended::Failed(error)) => self.failed(error),
+            outcome => outcome,
+        }
+    }
+
+    async fn connect(&mut self, client: &Client) -> Result<Body, Error> {
+        let stream = self.config.aws.stream.to_string();
+        self.progress("endpoint", format!("Looking up the data endpoint of {stream}"), false);
+        let endpoint = client.data_endpoint().await?;
+        self.progress("endpoint", format!("The data endpoint is {endpoint}"), true);
+        let request = self.receiver.position().request();
+        self.progress("connect", format!("Asking for {stream} from {request}"), false);
+        let body = match client.get_media(&endpoint, &request).await {
+            Ok(body) => body,
+            Err(error) => {
+                // Whatever is wrong there, the next attempt may be sent elsewhere.
+                client.forget_data_endpoint();
+                return Err(error);
+            }
+        };
+        self.progress("connect", format!("Receiving {stream}"), true);
+        self.has_connected = true;
+        self.stats.connected(&endpoint, body.request_id());
+        Ok(body)
+    }
+
+    /// PROGRESS is about opening: nothing is said of later connections.
+    fn progress(&self, code: &'static str, text: String, done: bool) {
+        if !self.has_connected {
+            (self.notify)(Notice::Progress { code, text, done });
+        }
+    }
+
+    /// What an error means at this point of the stream.
+    fn failed(&mut self, error: Error) -> Outcome {
+        let position = self.receiver.position();
+        let kind = match error.kind {
+            // A token may be refused in either way once it has expired.
+            ErrorKind::FragmentGone | ErrorKind::Settings if position.gone() => ErrorKind::FragmentGone,
+            ErrorKind::FragmentGone => ErrorKind::NotFound,
+            kind => kind,
+        };
+        Error { kind, ..error }.into()
+    }
+
+    async fn read(&mut self, mut body: Body) -> Outcome {
+        let request_id = body.request_id().map(str::to_owned);
+        loop {
+            let chunk = match self.next(&mut body).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(Some(Err(error))) => return error.into(),
+                Ok(None) => return self.close().await,
+                Err(outcome) => return outcome,
+            };
+            self.stats.received(chunk.len() as u64);
+            let flow = self.receiver.push(chunk, &mut self.items);
+            if let Err(closed) = self.pass_on().await {
+                return closed.into();
+            }
+            self.quiet_since = Instant::now();
+            match flow {
+                Ok(Flow::Continue) => (),
+                Ok(Flow::End) => return Outcome::End,
+                Err(error) => return error.of_request(request_id.as_deref()).into(),
+            }
+        }
+    }
+
+    /// The next bytes, or what silence means.
+    async fn next(&mut self, body: &mut Body) -> Result<Option<Result<bytes::Bytes, Error>>, Outcome> {
+        let idle = (!self.config.idle_timeout.is_zero()).then(|| Instant::now() + self.config.idle_timeout);
+        let live = (self.config.end.at_live && !self.receiver.position().is_within_fragment())
+            .then(|| self.quiet_since + LIVE_SILENCE);
+        let Some(deadline) = idle.into_iter().chain(live).min() else {
+            return Ok(body.next().await);
+        };
+        timeout_at(deadline, body.next()).await.map_err(|_| match live {
+            Some(live) if live <= deadline => Outcome::End,
+            _ => Outcome::Ended(Ended::Silent),
+        })
+    }
+
+    /// The body has ended in good order.
+    async fn close(&mut self) -> Outcome {
+        if let Err(error) = self.receiver.close(&mut self.items) {
+            return error.into();
+        }
+        if let Err(closed) = self.pass_on().await {
+            return closed.into();
+        }
+        let silent = self.quiet_since.elapsed() >= LIVE_SILENCE;
+        if self.config.end.at_live && silent && !self.receiver.position().is_within_fragment() {
+            return Outcome::End;
+        }
+        Outcome::Ended(Ended::Cleanly { progressed: self.receiver.has_progressed() })
+    }
+
+    async fn pass_on(&mut self) -> Result<(), Closed> {
+        for item in self.items.drain(..) {
+            if let Item::FragmentEnd(_) = item {
+                self.retry.delivered();
+            }
+            self.queue.push(item).await?;
+        }
+        Ok(())
+    }
+}
