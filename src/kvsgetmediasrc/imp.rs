@@ -1,0 +1,375 @@
+//! The life of the element.
+
+use super::{
+    CAT, CAT_DATA, Payload, messages, properties,
+    settings::{Plan, Settings},
+    stream::Stream,
+    uri::{KvsUri, SCHEME},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    item::Item,
+    queue::{Popped, Queue},
+    runtime,
+    session::Session,
+    stats::Stats,
+};
+use gst::{prelude::*, subclass::prelude::*};
+use gst_base::{
+    prelude::*,
+    subclass::{base_src::CreateSuccess, prelude::*},
+};
+use std::{
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// How long a stop may wait for the session's task to be gone.
+const STOP_TIMEOUT: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Stopped,
+    Started(Box<Started>),
+}
+
+/// What exists while the element is started.
+struct Started {
+    queue: Arc<Queue>,
+    session: Session,
+    stream_name: Arc<str>,
+    stream: Stream,
+}
+
+#[derive(Default)]
+pub struct KvsGetMediaSrc {
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+    /// Those of the last run stay readable after it.
+    stats: Mutex<Arc<Stats>>,
+    progress: messages::Progress,
+}
+
+// Nothing panics while one of the locks is held, and a value in them is never half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl KvsGetMediaSrc {
+    fn settings(&self) -> Settings {
+        lock(&self.settings).clone()
+    }
+
+    /// Runs with what exists while the element is started; `None` when it is not.
+    fn started<T>(&self, run: impl FnOnce(&mut Started) -> T) -> Option<T> {
+        match &mut *lock(&self.state) {
+            State::Started(started) => Some(run(started)),
+            State::Stopped => None,
+        }
+    }
+
+    fn queue(&self) -> Option<Arc<Queue>> {
+        self.started(|started| started.queue.clone())
+    }
+
+    /// Tells the application that it is over.
+    fn fail(&self, error: &Error) {
+        let obj = self.obj();
+        self.progress.post_end(obj.upcast_ref(), true);
+        messages::post_error(obj.upcast_ref(), error);
+    }
+
+    /// Checks the settings and says what they mean to the base class, which wants to know whether
+    /// it is live before it starts.
+    fn prepare(&self) -> Result<(), Error> {
+        let settings = self.settings();
+        let plan = settings.plan()?;
+        runtime::handle()?;
+        let obj = self.obj();
+        obj.set_live(plan.live);
+        obj.set_format(match settings.payload {
+            Payload::Continuous => gst::Format::Time,
+            Payload::Raw => gst::Format::Bytes,
+        });
+        Ok(())
+    }
+
+    fn spawn(&self) -> Result<(), Error> {
+        let settings = self.settings();
+        gst::info!(CAT, imp = self, "Starting with {settings:?}");
+        let Plan {
+            session: config,
+            live,
+            queue_bytes,
+        } = settings.plan()?;
+        let runtime = runtime::handle()?;
+        let stream_name = config.aws.stream.name().into();
+        let queue = Queue::new(queue_bytes);
+        let stats = Arc::new(Stats::default());
+        *lock(&self.stats) = stats.clone();
+        let weak = self.downgrade();
+        let session = Session::spawn(runtime, config, queue.clone(), stats, move |notice| {
+            if let Some(imp) = weak.upgrade() {
+                gst::debug!(CAT, imp = imp, "{notice:?}");
+                imp.progress.post_notice(imp.obj().upcast_ref(), &notice);
+            }
+        });
+        *lock(&self.state) = State::Started(Box::new(Started {
+            queue,
+            session,
+            stream_name,
+            stream: Stream::new(live),
+        }));
+        Ok(())
+    }
+
+    /// Does what an item asks for. Data waits in the stream to be returned.
+    fn handle(&self, item: Item) -> Result<(), gst::FlowError> {
+        let obj = self.obj();
+        let stats = lock(&self.stats).clone();
+        let stream_name = self
+            .started(|started| started.stream_name.clone())
+            .unwrap_or_default();
+        match item {
+            Item::Data(data) => {
+                stats.pushed(data.len() as u64, data.frames.into());
+                let running_time = || obj.current_running_time();
+                let segment = self
+                    .started(|started| started.stream.add_data(data, running_time))
+                    .flatten();
+                if let Some(segment) = segment {
+                    gst::debug!(CAT_DATA, imp = self, "{segment:?}");
+                    if let Err(error) = obj.new_segment(segment.upcast_ref()) {
+                        let message = format!("A segment was refused: {error}");
+                        self.fail(&Error::new(ErrorKind::Internal, message));
+                        return Err(gst::FlowError::Error);
+                    }
+                }
+            }
+            Item::Segment(segment) => {
+                self.started(|started| started.stream.set_segment(segment));
+            }
+            Item::FragmentStart(start) => {
+                gst::debug!(CAT_DATA, imp = self, "{start:?}");
+                // The base class pushes it after the segment and before the next buffer. Not by
+                // way of the element's own function: that takes the state lock, which is held by
+                // whoever waits for this thread to end.
+                self.parent_send_event(messages::fragment_event(&stream_name, &start));
+            }
+            Item::FragmentEnd(end) => {
+                gst::debug!(CAT_DATA, imp = self, "{end:?}");
+                stats.fragment_complete(&end);
+                messages::post_fragment(obj.upcast_ref(), &stream_name, &end);
+            }
+            Item::Gap(gap) => {
+                gst::info!(CAT_DATA, imp = self, "{gap:?}");
+                stats.gap();
+                messages::post_gap(obj.upcast_ref(), &gap);
+            }
+            Item::TracksChanged(change) => {
+                gst::info!(CAT_DATA, imp = self, "{change:?}");
+                messages::post_tracks_changed(obj.upcast_ref(), &change);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for KvsGetMediaSrc {
+    const NAME: &'static str = "GstKvsGetMediaSrc";
+    type Type = super::KvsGetMediaSrc;
+    type ParentType = gst_base::PushSrc;
+    type Interfaces = (gst::URIHandler,);
+}
+
+impl ObjectImpl for KvsGetMediaSrc {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &properties::SPECS
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if let Some(property) = properties::find(pspec.name()) {
+            property.set(&mut lock(&self.settings), value);
+        } else if pspec.name() == "uri"
+            && let Ok(Some(uri)) = value.get::<Option<String>>()
+            && let Err(error) = self.set_uri(&uri)
+        {
+            gst::error!(CAT, imp = self, "Bad URI: {error}");
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => {
+                let queue_bytes = self.queue().map_or(0, |queue| queue.queued_bytes());
+                let stats = lock(&self.stats).snapshot();
+                messages::stats_structure(&stats, queue_bytes).to_value()
+            }
+            "uri" => self.uri().to_value(),
+            name => match properties::find(name) {
+                Some(property) => property.get(&lock(&self.settings)),
+                None => pspec.default_value().clone(),
+            },
+        }
+    }
+}
+
+impl GstObjectImpl for KvsGetMediaSrc {}
+
+impl ElementImpl for KvsGetMediaSrc {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Amazon Kinesis Video Streams source",
+                "Source/Network",
+                "Plays an Amazon Kinesis video stream by GetMedia, live or from its archive, as one \
+                 endless Matroska stream that goes on when connections end or break",
+                "The gst-plugin-kvsgetmedia authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst::Caps::new_empty_simple("video/x-matroska");
+            let template = gst::PadTemplate::new(
+                "src",
+                gst::PadDirection::Src,
+                gst::PadPresence::Always,
+                &caps,
+            );
+            template.into_iter().collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        // Here rather than in start(), after whose failure the base class adds an error of its own.
+        if transition == gst::StateChange::ReadyToPaused {
+            self.prepare().map_err(|error| {
+                self.fail(&error);
+                gst::StateChangeError
+            })?;
+        }
+        self.parent_change_state(transition)
+    }
+}
+
+impl URIHandlerImpl for KvsGetMediaSrc {
+    const URI_TYPE: gst::URIType = gst::URIType::Src;
+
+    fn protocols() -> &'static [&'static str] {
+        &[SCHEME]
+    }
+
+    fn uri(&self) -> Option<String> {
+        KvsUri::of(&lock(&self.settings)).map(|uri| uri.to_string())
+    }
+
+    fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        if self.obj().current_state() > gst::State::Ready {
+            let message = "The URI can be changed in READY or below only";
+            return Err(glib::Error::new(gst::URIError::BadState, message));
+        }
+        let uri: KvsUri = uri.parse()?;
+        uri.apply(&mut lock(&self.settings));
+        Ok(())
+    }
+}
+
+impl BaseSrcImpl for KvsGetMediaSrc {
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        self.spawn()
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Failed, ["{error}"]))
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        let state = std::mem::take(&mut *lock(&self.state));
+        if let State::Started(started) = state {
+            gst::info!(CAT, imp = self, "Stopping");
+            started.queue.close();
+            started.session.stop(STOP_TIMEOUT);
+            self.progress.post_end(self.obj().upcast_ref(), false);
+        }
+        Ok(())
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        match query.view_mut() {
+            // The base class would start the element to find out.
+            gst::QueryViewMut::Scheduling(query) => {
+                let flags =
+                    gst::SchedulingFlags::SEQUENTIAL | gst::SchedulingFlags::BANDWIDTH_LIMITED;
+                query.set(flags, 1, -1, 0);
+                query.add_scheduling_modes([gst::PadMode::Push]);
+                true
+            }
+            gst::QueryViewMut::Latency(query) if self.obj().is_live() => {
+                let latency = lock(&self.settings).latency;
+                query.set(true, gst::ClockTime::from_mseconds(latency.into()), None);
+                true
+            }
+            gst::QueryViewMut::Position(query) if query.format() == gst::Format::Time => {
+                match self.started(|started| started.stream.position()).flatten() {
+                    Some(position) => {
+                        query.set(position);
+                        true
+                    }
+                    None => false,
+                }
+            }
+            _ => BaseSrcImplExt::parent_query(self, query),
+        }
+    }
+
+    fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        if let Some(queue) = self.queue() {
+            queue.set_flushing(true);
+        }
+        Ok(())
+    }
+
+    fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        if let Some(queue) = self.queue() {
+            queue.set_flushing(false);
+        }
+        Ok(())
+    }
+}
+
+impl PushSrcImpl for KvsGetMediaSrc {
+    fn create(
+        &self,
+        _buffer: Option<&mut gst::BufferRef>,
+    ) -> Result<CreateSuccess, gst::FlowError> {
+        let queue = self.queue().ok_or(gst::FlowError::Flushing)?;
+        loop {
+            // One by one: the base class of 1.22 cannot drop a buffer list when it is stopped.
+            if let Some(buffer) = self
+                .started(|started| started.stream.next_buffer())
+                .flatten()
+            {
+                return Ok(CreateSuccess::NewBuffer(buffer));
+            }
+            match queue.pop() {
+                Popped::Item(item) => self.handle(item)?,
+                Popped::Flushing => return Err(gst::FlowError::Flushing),
+                Popped::Eos => return Err(gst::FlowError::Eos),
+                Popped::Error(error) => {
+                    self.fail(&error);
+                    return Err(gst::FlowError::Error);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Items as buffers and segments: what the streaming thread remembers between two of them.
+
+use crate::item::{Data, Segment};
+use gst::ClockTime;
+use std::collections::VecDeque;
+
+/// The first bytes of an EBML document.
+const EBML_ID: [u8; 4] = [0x1A, 0x45, 0xDF, 0xA3];
+
+/// Pieces smaller than this share buffers: copying one costs less than handling a buffer.
+const SMALL: usize = 4096;
+
+/// Where a live stream's rewritten line stands in running time.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    running: ClockTime,
+    start: ClockTime,
+}
+
+/// What the streaming thread remembers.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    live: bool,
+    anchor: Option<Anchor>,
+    /// Holds from the next data on, and has not been sent.
+    pending: Option<Segment>,
+    current: Option<gst::FormattedSegment<ClockTime>>,
+    position: Option<ClockTime>,
+    /// The rest of the data that the last buffer began.
+    buffers: VecDeque<gst::Buffer>,
+}
+
+impl Stream {
+    pub(crate) fn new(live: bool) -> Stream {
+        Stream {
+            live,
+            anchor: None,
+            pending: None,
+            current: None,
+            position: None,
+            buffers: VecDeque::new(),
+        }
+    }
+
+    /// A segment that holds from the next data on.
+    pub(crate) fn set_segment(&mut self, segment: Segment) {
+        self.pending = Some(segment);
+    }
+
+    /// Takes data in, to be had from [`Stream::next_buffer`]; returns the segment to send before it.
+    ///
+    /// `running_time` is asked once, for the first segment of a live stream: what arrives now is
+    /// due now, plus the latency.
+    pub(crate) fn add_data(
+        &mut self,
+        data: Data,
+        running_time: impl FnOnce() -> Option<ClockTime>,
+    ) -> Option<gst::FormattedSegment<ClockTime>> {
+        let segment = self
+            .pending
+            .take()
+            .map(|pending| self.segment(pending, running_time));
+        if let Some(segment) = &segment {
+            self.current = Some(segment.clone());
+            self.position = segment.start();
+        }
+        self.position = data.pts.map(ClockTime::from_nseconds).or(self.position);
+        self.buffers.extend(buffers(data));
+        segment
+    }
+
+    fn segment(
+        &mut self,
+        segment: Segment,
+        running_time: impl FnOnce() -> Option<ClockTime>,
+    ) -> gst::FormattedSegment<ClockTime> {
+        let start = ClockTime::from_nseconds(segment.start);
+        let base = if self.live {
+            let anchor = *self.anchor.get_or_insert_with(|| Anchor {
+                running: running_time().unwrap_or(ClockTime::ZERO),
+                start,
+            });
+            anchor
+                .running
+                .saturating_add(start.saturating_sub(anchor.start))
+        } else {
+            start
+        };
+        let mut out = gst::FormattedSegment::<ClockTime>::new();
+        out.set_start(start);
+        out.set_base(base);
+        out.set_time(ClockTime::from_nseconds(segment.time));
+        out.set_position(start);
+        out
+    }
+
+    /// The next buffer of the data taken in.
+    pub(crate) fn next_buffer(&mut self) -> Option<gst::Buffer> {
+        self.buffers.pop_front()
+    }
+
+    /// The wall-clock time of the data pushed last, since the Unix epoch.
+    pub(crate) fn position(&self) -> Option<ClockTime> {
+        self.current.as_ref()?.to_stream_time(self.position?)
+    }
+}
+
+/// The data as buffers, without a copy.
+///
+/// A demuxer maps a buffer as one piece, and the memories of a buffer that has several are then
+/// copied into one. So a large piece has a buffer of its own, and only small ones share.
+fn buffers(data: Data) -> Vec<gst::Buffer> {
+    // Beyond this, GStreamer copies them into one at once.
+    let most = gst::BufferRef::max_memory().max(1);
+    let mut buffers: Vec<gst::Buffer> = Vec::new();
+    let mut shared = false;
+    for piece in data.pieces.into_iter().filter(|piece| !piece.is_empty()) {
+        let small = piece.len() < SMALL;
+        let header = buffers.is_empty() && piece.starts_with(&EBML_ID);
+        let memory = gst::Memory::from_slice(piece);
+        match buffers.last_mut().map(gst::Buffer::make_mut) {
+            Some(last) if small && shared && last.n_memory() < most => last.append_memory(memory),
+            _ => {
+                let mut buffer = gst::Buffer::new();
+                let new = buffer.make_mut();
+                new.append_memory(memory);
+                if header {
+                    new.set_flags(gst::BufferFlags::HEADER);
+                }
+                if data.discont && buffers.is_empty() {
+                    new.set_flags(gst::BufferFlags::DISCONT);
+                }
+                buffers.push(buffer);
+            }
+        }
+        shared = small;
+    }
+    buffers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    const SECOND: u64 = 1_000_000_000;
+    const EPOCH: u64 = 1_511_852_109 * SECOND;
+
+    fn data(pts: Option<u64>) -> Data {
+        Data {
+            pieces: vec![Bytes::from_static(b"x")],
+            pts,
+            ..Data::default()
+        }
+    }
+
+    fn no_clock() -> Option<ClockTime> {
+        None
+    }
+
+    #[test]
+    fn archive_runs_on_the_rewritten_line() {
+        gst::init().unwrap();
+        let mut stream = Stream::new(false);
+        assert!(stream.add_data(data(None), no_clock).is_none());
+        assert_eq!(stream.position(), None);
+        for (start, time) in [(0, EPOCH), (5 * SECOND, EPOCH + 100 * SECOND)] {
+            stream.set_segment(Segment { start, time });
+            let never = || unreachable!("an archive has no use for the clock");
+            let segment = stream.add_data(data(Some(start)), never).unwrap();
+            assert_eq!(segment.start(), Some(ClockTime::from_nseconds(start)));
+            assert_eq!(segment.base(), Some(ClockTime::from_nseconds(start)));
+            assert_eq!(segment.time(), Some(ClockTime::from_nseconds(time)));
+            assert_eq!(segment.position(), segment.start());
+            assert_eq!(segment.stop(), None);
+            let later = data(Some(start + SECOND));
+            assert!(stream.add_data(later, no_clock).is_none());
+            let expected = ClockTime::from_nseconds(time + SECOND);
+            assert_eq!(stream.position(), Some(expected));
+            // Data without a frame does not move it.
+            stream.add_data(data(None), no_clock);
+            assert_eq!(stream.position(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn live_runs_from_the_first_frame_on() {
+        gst::init().unwrap();
+        let mut stream = Stream::new(true);
+        stream.set_segment(Segment {
+            start: SECOND,
+            time: EPOCH,
+        });
+        let now = || Some(ClockTime::from_mseconds(400));
+        let segment = stream.add_data(data(Some(SECOND)), now).unwrap();
+        assert_eq!(segment.base(), Some(ClockTime::from_mseconds(400)));
+        // Asked once: later segments keep the distance.
+        stream.set_segment(Segment {
+            start: 6 * SECOND,
+            time: EPOCH + 9 * SECOND,
+        });
+        let later = || Some(ClockTime::from_seconds(77));
+        let segment = stream.add_data(data(Some(6 * SECOND)), later).unwrap();
+        assert_eq!(segment.base(), Some(ClockTime::from_mseconds(5400)));
+    }
+
+    #[test]
+    fn live_without_a_clock_begins_at_once() {
+        gst::init().unwrap();
+        let mut stream = Stream::new(true);
+        stream.set_segment(Segment {
+            start: 0,
+            time: EPOCH,
+        });
+        let segment = stream.add_data(data(Some(0)), no_clock).unwrap();
+        assert_eq!(segment.base(), Some(ClockTime::ZERO));
+    }
+
+    #[test]
+    fn pieces_are_not_copied() {
+        gst::init().unwrap();
+        let mut pieces: Vec<_> = (0..100u8).map(|n| Bytes::from(vec![n; 10])).collect();
+        pieces.insert(50, Bytes::from(vec![255; SMALL]));
+        pieces.insert(60, Bytes::new());
+        let pointers: Vec<_> = pieces
+            .iter()
+            .filter(|piece| !piece.is_empty())
+            .map(|piece| piece.as_ptr())
+            .collect();
+        let whole = pieces.concat();
+        let data = Data {
+            pieces,
+            discont: true,
+            ..Data::default()
+        };
+
+        let buffers = buffers(data);
+        let mut found = Vec::new();
+        let mut bytes = Vec::new();
+        for buffer in &buffers {
+            for memory in buffer.iter_memories() {
+                let map = memory.map_readable().unwrap();
+                found.push(map.as_ptr());
+                bytes.extend_from_slice(&map);
+            }
+        }
+        assert_eq!(found, pointers);
+        assert_eq!(bytes, whole);
+        // 50 small ones, a large one alone, 50 small ones.
+        let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.n_memory()).collect();
+        assert_eq!(sizes, [16, 16, 16, 2, 1, 16, 16, 16, 2]);
+        let flagged = buffers
+            .iter()
+            .filter(|b| b.flags().contains(gst::BufferFlags::DISCONT));
+        assert_eq!(flagged.count(), 1);
+        assert!(buffers[0].flags().contains(gst::BufferFlags::DISCONT));
+        assert!(buffers.iter().all(|b| b.pts().is_none()));
+    }
+
+    #[test]
+    fn headers_are_flagged() {
+        gst::init().unwrap();
+        let of = |first: &'static [u8]| {
+            let pieces = vec![Bytes::from_static(first), Bytes::from_static(&EBML_ID)];
+            buffers(Data {
+                pieces,
+                ..Data::default()
+            })
+        };
+        assert!(
+            of(b"\x1A\x45\xDF\xA3\x80")[0]
+                .flags()
+                .contains(gst::BufferFlags::HEADER)
+        );
+        assert!(
+            !of(b"\x1F\x43\xB6\x75")[0]
+                .flags()
+                .contains(gst::BufferFlags::HEADER)
+        );
+        assert!(buffers(Data::default()).is_empty());
+    }
+}
