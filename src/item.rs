@@ -31,8 +31,6 @@ pub struct Data {
     pub pts: Option<u64>,
     /// How many blocks it completes.
     pub frames: u32,
-    /// Whether downstream must not join it to the data before.
-    pub discont: bool,
 }
 
 impl Data {

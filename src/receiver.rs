@@ -155,7 +155,9 @@ impl Receiver {
                     self.has_delivered = true;
                     match &mut self.stream {
                         Stream::Continuous(stream) => {
-                            stream.block(&block, self.body.rope(), items).map_err(failed)?;
+                            stream
+                                .block(&block, self.body.rope(), items)
+                                .map_err(failed)?;
                         }
                         Stream::Raw(raw) => raw.block(),
                     }
@@ -171,7 +173,9 @@ impl Receiver {
     }
 
     fn is_end(&self, head: &Head) -> bool {
-        let reached = |time: Option<u64>, end: Option<u64>| time.zip(end).is_some_and(|(time, end)| time >= end);
+        let reached = |time: Option<u64>, end: Option<u64>| {
+            time.zip(end).is_some_and(|(time, end)| time >= end)
+        };
         reached(Clock::starts_at(self.source, head), self.end_at)
             || reached(head.server_timestamp, self.end_at_received)
     }
@@ -275,8 +279,11 @@ impl Receiver {
 }
 
 fn malformed(error: ebml::Error) -> Error {
-    Error::new(ErrorKind::Demux, format!("the body is not the Matroska it should be: {error}"))
-        .during(Operation::GetMedia)
+    Error::new(
+        ErrorKind::Demux,
+        format!("the body is not the Matroska it should be: {error}"),
+    )
+    .during(Operation::GetMedia)
 }
 
 fn failed(failure: Failure) -> Error {

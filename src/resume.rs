@@ -69,7 +69,12 @@ pub struct Position {
 impl Position {
     /// Nothing delivered; the user asks to begin at `start`.
     pub fn new(start: Selector) -> Self {
-        Position { start, complete: None, partial: None, way: Way::Exact }
+        Position {
+            start,
+            complete: None,
+            partial: None,
+            way: Way::Exact,
+        }
     }
 
     /// What to ask for.
@@ -83,25 +88,39 @@ impl Position {
 
     fn exact(&self) -> Selector {
         match (&self.complete, &self.partial) {
-            (Some(Complete { token: Some(token), .. }), _) => Selector::ContinuationToken(token.clone()),
+            (
+                Some(Complete {
+                    token: Some(token), ..
+                }),
+                _,
+            ) => Selector::ContinuationToken(token.clone()),
             (Some(complete), _) if !complete.number.is_empty() => {
                 Selector::AfterFragment(complete.number.to_string())
             }
-            (None, Some(Partial { server_timestamp: Some(timestamp), .. })) => {
-                Selector::ServerTimestamp(timestamp / 1_000_000)
-            }
+            (
+                None,
+                Some(Partial {
+                    server_timestamp: Some(timestamp),
+                    ..
+                }),
+            ) => Selector::ServerTimestamp(timestamp / 1_000_000),
             _ => self.start.clone(),
         }
     }
 
     fn server_timestamp(&self) -> Option<u64> {
-        let partial = self.partial.as_ref().and_then(|partial| partial.server_timestamp);
+        let partial = self
+            .partial
+            .as_ref()
+            .and_then(|partial| partial.server_timestamp);
         partial.or(self.complete.as_ref()?.server_timestamp)
     }
 
     /// The number of the last complete fragment.
     pub fn after(&self) -> Option<String> {
-        self.complete.as_ref().map(|complete| complete.number.to_string())
+        self.complete
+            .as_ref()
+            .map(|complete| complete.number.to_string())
     }
 
     /// Whether a fragment is known of which the end has not come.
@@ -152,7 +171,11 @@ impl Position {
     }
 
     fn is_old(&self, number: &Number) -> bool {
-        !number.is_empty() && self.complete.as_ref().is_some_and(|complete| *number <= complete.number)
+        !number.is_empty()
+            && self
+                .complete
+                .as_ref()
+                .is_some_and(|complete| *number <= complete.number)
     }
 
     /// A cluster or block of the fragment under way has been delivered.
@@ -273,7 +296,14 @@ pub struct Retry {
 impl Retry {
     /// At most `max` failures in a row (`None`: any number). `seed` is for the jitter.
     pub fn new(max: Option<u32>, seed: u64) -> Self {
-        Retry { max, seed, delays: delays(seed), failures: 0, idle: 0, credentials_renewed: false }
+        Retry {
+            max,
+            seed,
+            delays: delays(seed),
+            failures: 0,
+            idle: 0,
+            credentials_renewed: false,
+        }
     }
 
     /// A fragment has been delivered: the count begins again.
@@ -301,7 +331,10 @@ impl Retry {
         match error.kind.recovery() {
             Recovery::Fatal => return Next::GiveUp(error),
             Recovery::ReloadCredentials if self.credentials_renewed => {
-                return Next::GiveUp(Error { kind: ErrorKind::NotAuthorized, ..error });
+                return Next::GiveUp(Error {
+                    kind: ErrorKind::NotAuthorized,
+                    ..error
+                });
             }
             Recovery::ReloadCredentials => self.credentials_renewed = true,
             Recovery::Retry | Recovery::ReloadEndpoint => (),
@@ -319,7 +352,12 @@ impl Retry {
     }
 
     fn connect(&self, reason: &'static str, delay: Duration) -> Next {
-        Next::Connect(Reconnect { reason, attempt: self.failures, delay, recovery: Recovery::Retry })
+        Next::Connect(Reconnect {
+            reason,
+            attempt: self.failures,
+            delay,
+            recovery: Recovery::Retry,
+        })
     }
 }
 

@@ -92,9 +92,16 @@ impl Session {
         notify: impl Fn(Notice) + Send + Sync + 'static,
     ) -> Session {
         let (alive, gone) = mpsc::channel();
-        let guard = Guard { queue: queue.clone(), finished: false, _alive: alive };
+        let guard = Guard {
+            queue: queue.clone(),
+            finished: false,
+            _alive: alive,
+        };
         let worker = Worker::new(config, queue, stats, Box::new(notify));
-        Session { task: runtime.spawn(guard.run(worker)).abort_handle(), gone }
+        Session {
+            task: runtime.spawn(guard.run(worker)).abort_handle(),
+            gone,
+        }
     }
 
     /// Cancels the session and waits until its task is gone, but no longer than `timeout`.
@@ -130,7 +137,8 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if !self.finished {
             let what = "the element's own task ended unexpectedly; please report this";
-            self.queue.finish(Err(Error::new(ErrorKind::Internal, what)));
+            self.queue
+                .finish(Err(Error::new(ErrorKind::Internal, what)));
         }
     }
 }
@@ -178,7 +186,10 @@ impl Worker {
         stats: Arc<Stats>,
         notify: Box<dyn Fn(Notice) + Send + Sync>,
     ) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos() as u64;
         let receiver = Receiver::new(receiver::Config {
             start: config.start.clone(),
             raw: config.raw,
@@ -214,7 +225,10 @@ impl Worker {
             }
             match self.retry.after(ended) {
                 Next::GiveUp(error) => {
-                    return Err(Error { was_streaming: self.has_connected, ..error });
+                    return Err(Error {
+                        was_streaming: self.has_connected,
+                        ..error
+                    });
                 }
                 Next::Connect(reconnect) => self.prepare(reconnect, &client).await,
             }
@@ -223,10 +237,20 @@ impl Worker {
 
     /// Tells of the reconnect, renews what has to be renewed, and waits.
     async fn prepare(&mut self, reconnect: Reconnect, client: &Client) {
-        let Reconnect { reason, attempt, delay, recovery } = reconnect;
+        let Reconnect {
+            reason,
+            attempt,
+            delay,
+            recovery,
+        } = reconnect;
         self.stats.retried();
         let resume_after = self.receiver.position().after();
-        (self.notify)(Notice::Reconnect { reason, attempt, delay, resume_after });
+        (self.notify)(Notice::Reconnect {
+            reason,
+            attempt,
+            delay,
+            resume_after,
+        });
         match recovery {
             Recovery::ReloadEndpoint => client.forget_data_endpoint(),
             Recovery::ReloadCredentials => client.reload_credentials().await,
@@ -262,11 +286,19 @@ impl Worker {
 
     async fn connect(&mut self, client: &Client) -> Result<Body, Error> {
         let stream = self.config.aws.stream.to_string();
-        self.progress("endpoint", format!("Looking up the data endpoint of {stream}"), false);
+        self.progress(
+            "endpoint",
+            format!("Looking up the data endpoint of {stream}"),
+            false,
+        );
         let endpoint = client.data_endpoint().await?;
         self.progress("endpoint", format!("The data endpoint is {endpoint}"), true);
         let request = self.receiver.position().request();
-        self.progress("connect", format!("Asking for {stream} from {request}"), false);
+        self.progress(
+            "connect",
+            format!("Asking for {stream} from {request}"),
+            false,
+        );
         let body = match client.get_media(&endpoint, &request).await {
             Ok(body) => body,
             Err(error) => {
@@ -293,7 +325,9 @@ impl Worker {
         let position = self.receiver.position();
         let kind = match error.kind {
             // A token may be refused in either way once it has expired.
-            ErrorKind::FragmentGone | ErrorKind::Settings if position.gone() => ErrorKind::FragmentGone,
+            ErrorKind::FragmentGone | ErrorKind::Settings if position.gone() => {
+                ErrorKind::FragmentGone
+            }
             ErrorKind::FragmentGone => ErrorKind::NotFound,
             kind => kind,
         };
@@ -324,17 +358,23 @@ impl Worker {
     }
 
     /// The next bytes, or what silence means.
-    async fn next(&mut self, body: &mut Body) -> Result<Option<Result<bytes::Bytes, Error>>, Outcome> {
-        let idle = (!self.config.idle_timeout.is_zero()).then(|| Instant::now() + self.config.idle_timeout);
+    async fn next(
+        &mut self,
+        body: &mut Body,
+    ) -> Result<Option<Result<bytes::Bytes, Error>>, Outcome> {
+        let idle = (!self.config.idle_timeout.is_zero())
+            .then(|| Instant::now() + self.config.idle_timeout);
         let live = (self.config.end.at_live && !self.receiver.position().is_within_fragment())
             .then(|| self.quiet_since + LIVE_SILENCE);
         let Some(deadline) = idle.into_iter().chain(live).min() else {
             return Ok(body.next().await);
         };
-        timeout_at(deadline, body.next()).await.map_err(|_| match live {
-            Some(live) if live <= deadline => Outcome::End,
-            _ => Outcome::Ended(Ended::Silent),
-        })
+        timeout_at(deadline, body.next())
+            .await
+            .map_err(|_| match live {
+                Some(live) if live <= deadline => Outcome::End,
+                _ => Outcome::Ended(Ended::Silent),
+            })
     }
 
     /// The body has ended in good order.
@@ -349,7 +389,9 @@ impl Worker {
         if self.config.end.at_live && silent && !self.receiver.position().is_within_fragment() {
             return Outcome::End;
         }
-        Outcome::Ended(Ended::Cleanly { progressed: self.receiver.has_progressed() })
+        Outcome::Ended(Ended::Cleanly {
+            progressed: self.receiver.has_progressed(),
+        })
     }
 
     async fn pass_on(&mut self) -> Result<(), Closed> {

@@ -355,6 +355,7 @@ fn every_property_is_described() {
         "latency",
         "max-gap",
         "timestamp-source",
+        "connect-audio",
         "connect-timeout",
         "idle-timeout",
         "max-retries",

@@ -13,7 +13,10 @@ use gstkvsgetmedia::{
 };
 use proptest::prelude::*;
 
-fn receive(bytes: impl Into<Bytes>, chunk: usize) -> (Vec<Item>, Result<(), gstkvsgetmedia::error::Error>) {
+fn receive(
+    bytes: impl Into<Bytes>,
+    chunk: usize,
+) -> (Vec<Item>, Result<(), gstkvsgetmedia::error::Error>) {
     let mut receiver = Receiver::new(config(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
@@ -44,12 +47,29 @@ fn errors_say_what_and_where() {
         assert_eq!(error.kind, ErrorKind::Demux);
         assert!(error.message.contains("byte 0"), "{error}");
     }
-    let block = [&HEADER[..], &CLUSTER, &[0xE7, 0x81, 0, 0xA3, 0x01, 0x7F, 255, 255, 255, 255, 255, 255]].concat();
+    let block = [
+        &HEADER[..],
+        &CLUSTER,
+        &[
+            0xE7, 0x81, 0, 0xA3, 0x01, 0x7F, 255, 255, 255, 255, 255, 255,
+        ],
+    ]
+    .concat();
     let error = error_of(&block);
-    assert_eq!(error.to_string(), "the element says it has 35747322042253311 bytes, 67108864 are allowed \
-                                   (byte 18, in Segment > Cluster > SimpleBlock)".replace("35747322042253311", &((1u64 << 55) - 1).to_string()));
+    assert_eq!(
+        error.to_string(),
+        "the element says it has 35747322042253311 bytes, 67108864 are allowed \
+                                   (byte 18, in Segment > Cluster > SimpleBlock)"
+            .replace("35747322042253311", &((1u64 << 55) - 1).to_string())
+    );
     let tags = [&HEADER[..], &[0x12, 0x54, 0xC3, 0x67, 0x08, 0x40, 0, 0, 0]].concat();
-    assert!(matches!(error_of(&tags).kind, ebml::ErrorKind::TooLarge { size: 0x4000_0000, .. }));
+    assert!(matches!(
+        error_of(&tags).kind,
+        ebml::ErrorKind::TooLarge {
+            size: 0x4000_0000,
+            ..
+        }
+    ));
     let endless = [&HEADER[..], &[0x12, 0x54, 0xC3, 0x67, 0xFF]].concat();
     assert_eq!(error_of(&endless).kind, ebml::ErrorKind::UnknownSize);
     let overrun = [&HEADER[..], &[0x1F, 0x43, 0xB6, 0x75, 0x83, 0xA3, 0x85]].concat();
@@ -67,7 +87,13 @@ fn nesting_and_empty_elements_cost_nothing() {
     reader.push(flood.into());
     let mut voids = 0;
     while let Some(event) = reader.next().unwrap() {
-        voids += u32::from(matches!(event, Event::Element { id: schema::VOID, .. }));
+        voids += u32::from(matches!(
+            event,
+            Event::Element {
+                id: schema::VOID,
+                ..
+            }
+        ));
     }
     assert_eq!(voids, 1_000_000);
 
@@ -93,9 +119,15 @@ fn nesting_and_empty_elements_cost_nothing() {
     let void = Bytes::from(vec![0; 0xFFFF0]);
     let next = Bytes::from_static(&[0xEC, 0x08, 0x0F, 0xFF, 0xF0]);
     let error = (0..20).find_map(|_| {
-        receiver.push(void.clone(), &mut items).and_then(|_| receiver.push(next.clone(), &mut items)).err()
+        receiver
+            .push(void.clone(), &mut items)
+            .and_then(|_| receiver.push(next.clone(), &mut items))
+            .err()
     });
-    assert_eq!(error.expect("an error within 20 MiB").kind, ErrorKind::Demux);
+    assert_eq!(
+        error.expect("an error within 20 MiB").kind,
+        ErrorKind::Demux
+    );
 }
 
 #[test]
@@ -104,8 +136,12 @@ fn a_slice_does_not_pin_what_it_was_cut_from() {
     let mut receiver = Receiver::new(config(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
-    receiver.push(every_form().fragments[0].header.clone(), &mut items).unwrap();
-    receiver.push([&CLUSTER[..], &[0xE7, 0x81, 0]].concat().into(), &mut items).unwrap();
+    receiver
+        .push(every_form().fragments[0].header.clone(), &mut items)
+        .unwrap();
+    receiver
+        .push([&CLUSTER[..], &[0xE7, 0x81, 0]].concat().into(), &mut items)
+        .unwrap();
     let mut chunks = Vec::new();
     for time in 0..200u16 {
         let [high, low] = time.to_be_bytes();
@@ -115,7 +151,9 @@ fn a_slice_does_not_pin_what_it_was_cut_from() {
         receiver.push(chunk.clone(), &mut items).unwrap();
         chunks.push(chunk);
     }
-    receiver.push(Bytes::from(vec![0xEC, 0x80]), &mut items).unwrap();
+    receiver
+        .push(Bytes::from(vec![0xEC, 0x80]), &mut items)
+        .unwrap();
     let pinned = chunks.iter().filter(|chunk| !chunk.is_unique()).count();
     assert!(pinned <= 2, "{pinned} chunks are kept in memory");
 }

@@ -20,17 +20,32 @@ fn frames_are_those_of_the_producer() {
     assert_eq!(outcome.frames(), from_zero(frames(&media.frames())));
     assert_eq!(outcome.ends().len(), 4);
     assert!(outcome.gaps().is_empty());
-    let tags: Vec<&str> = outcome.ends()[0].start.tags.iter().map(|tag| tag.value.as_str()).collect();
+    let tags: Vec<&str> = outcome.ends()[0]
+        .start
+        .tags
+        .iter()
+        .map(|tag| tag.value.as_str())
+        .collect();
     assert_eq!(tags, ["front", "again", "yes"]);
 }
 
 #[test]
 fn chunks_of_any_size_make_no_difference() {
     let media = every_form();
-    for config in [config(Selector::Earliest), Config { raw: true, ..config(Selector::Earliest) }] {
+    for config in [
+        config(Selector::Earliest),
+        Config {
+            raw: true,
+            ..config(Selector::Earliest)
+        },
+    ] {
         let whole = uncut(&media, &config, LARGE);
         for chunk in (1..=70).chain([100, 1000, 4095, 4096, 4097]) {
-            assert_same(&uncut(&media, &config, chunk), &whole, format!("chunks of {chunk}"));
+            assert_same(
+                &uncut(&media, &config, chunk),
+                &whole,
+                format!("chunks of {chunk}"),
+            );
         }
     }
 }
@@ -38,11 +53,21 @@ fn chunks_of_any_size_make_no_difference() {
 #[test]
 fn a_cut_at_every_byte_leaves_no_trace() {
     let media = every_form();
-    for config in [config(Selector::Earliest), Config { raw: true, ..config(Selector::Earliest) }] {
+    for config in [
+        config(Selector::Earliest),
+        Config {
+            raw: true,
+            ..config(Selector::Earliest)
+        },
+    ] {
         let whole = uncut(&media, &config, LARGE);
         for chunk in [1, LARGE] {
             for at in 0..=body(&media, &Selector::Earliest).len() {
-                assert_same(&cut(&media, &config, chunk, &[at]), &whole, format!("cut after {at} bytes"));
+                assert_same(
+                    &cut(&media, &config, chunk, &[at]),
+                    &whole,
+                    format!("cut after {at} bytes"),
+                );
             }
         }
     }
@@ -57,12 +82,20 @@ fn two_cuts_in_one_fragment_leave_no_trace() {
     let second = first + media.fragments[1].document.len();
     for at in (0..first).step_by(5) {
         for again in (0..first).step_by(7) {
-            assert_same(&cut(&media, &config, LARGE, &[at, again]), &whole, format!("cuts after {at} and {again}"));
+            assert_same(
+                &cut(&media, &config, LARGE, &[at, again]),
+                &whole,
+                format!("cuts after {at} and {again}"),
+            );
         }
     }
     for at in (first..second).step_by(3) {
         for again in (0..second - first).step_by(11) {
-            assert_same(&cut(&media, &config, LARGE, &[at, again]), &whole, format!("cuts after {at} and {again}"));
+            assert_same(
+                &cut(&media, &config, LARGE, &[at, again]),
+                &whole,
+                format!("cuts after {at} and {again}"),
+            );
         }
     }
 }
@@ -83,19 +116,35 @@ fn before_the_first_token_every_selector_leads_back_to_the_same_fragment() {
         let config = config(selector.clone());
         let whole = uncut(&media, &config, LARGE);
         let document = documents(&media, &selector)[0].clone();
-        let announced = document.windows(4).position(|bytes| bytes == [0x1F, 0x43, 0xB6, 0x75]).unwrap();
+        let announced = document
+            .windows(4)
+            .position(|bytes| bytes == [0x1F, 0x43, 0xB6, 0x75])
+            .unwrap();
         for at in 0..document.len() {
             let mut receiver = Receiver::new(config.clone());
             let mut items = Vec::new();
             receiver.open();
-            feed(&mut receiver, &body(&media, &selector).slice(..at), LARGE, &mut items).unwrap();
+            feed(
+                &mut receiver,
+                &body(&media, &selector).slice(..at),
+                LARGE,
+                &mut items,
+            )
+            .unwrap();
             let request = receiver.position().request();
             // Meanwhile the stream goes on, and NOW would lead to the next fragment.
-            assert!(at < announced || request != Selector::Now, "asks for NOW again after {at} bytes");
+            assert!(
+                at < announced || request != Selector::Now,
+                "asks for NOW again after {at} bytes"
+            );
             receiver.open();
             feed(&mut receiver, &body(&media, &request), LARGE, &mut items).unwrap();
             receiver.finish(&mut items).unwrap();
-            assert_same(&Outcome::of(items), &whole, format!("{selector}, cut after {at} bytes"));
+            assert_same(
+                &Outcome::of(items),
+                &whole,
+                format!("{selector}, cut after {at} bytes"),
+            );
         }
     }
 }
@@ -120,19 +169,35 @@ fn a_fragment_that_is_gone_is_named_and_the_next_one_follows() {
     let all = uncut(&media, &config(Selector::Earliest), LARGE).frames();
     for at in (first..first + documents[1].len()).step_by(7) {
         let body = body(&media, &Selector::Earliest).slice(..at);
-        let outcome = receive(config(Selector::Earliest), &[body, documents[2..].concat().into()]);
+        let outcome = receive(
+            config(Selector::Earliest),
+            &[body, documents[2..].concat().into()],
+        );
         let frames = outcome.frames();
-        let late = &media.fragments[2..].iter().map(|f| f.frames.len()).sum::<usize>();
+        let late = &media.fragments[2..]
+            .iter()
+            .map(|f| f.frames.len())
+            .sum::<usize>();
         let kept = frames.len() - late;
         assert_eq!(frames[..kept], all[..kept], "cut after {at} bytes");
-        let payloads = |frames: &[(u64, i64, Bytes)]| frames.iter().map(|f| f.2.clone()).collect::<Vec<_>>();
-        assert_eq!(payloads(&frames[kept..]), payloads(&all[all.len() - late..]));
+        let payloads =
+            |frames: &[(u64, i64, Bytes)]| frames.iter().map(|f| f.2.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            payloads(&frames[kept..]),
+            payloads(&all[all.len() - late..])
+        );
         if kept > media.fragments[0].frames.len() {
             let gaps = outcome.gaps();
             assert_eq!(gaps.len(), 1, "{gaps:?}");
             assert_eq!(gaps[0].kind, GapKind::Lost);
-            assert_eq!(gaps[0].from_fragment.as_ref(), Some(&media.fragments[1].number));
-            assert_eq!(gaps[0].to_fragment.as_ref(), Some(&media.fragments[2].number));
+            assert_eq!(
+                gaps[0].from_fragment.as_ref(),
+                Some(&media.fragments[1].number)
+            );
+            assert_eq!(
+                gaps[0].to_fragment.as_ref(),
+                Some(&media.fragments[2].number)
+            );
         }
     }
 }
@@ -142,15 +207,31 @@ fn duplicates_and_stragglers_are_not_delivered_again() {
     let media = every_form();
     let whole = uncut(&media, &config(Selector::Earliest), LARGE);
     let d = documents(&media, &Selector::Earliest);
-    let twice = [&d[0], &d[1], &d[1], &d[0], &d[2], &d[1], &d[3]].map(|d| d.clone()).concat();
-    let raw = Config { raw: true, ..config(Selector::Earliest) };
-    assert_same(&receive(config(Selector::Earliest), &[twice.clone().into()]), &whole, "continuous");
-    assert_same(&receive(raw.clone(), &[twice.into()]), &uncut(&media, &raw, LARGE), "raw");
+    let twice = [&d[0], &d[1], &d[1], &d[0], &d[2], &d[1], &d[3]]
+        .map(|d| d.clone())
+        .concat();
+    let raw = Config {
+        raw: true,
+        ..config(Selector::Earliest)
+    };
+    assert_same(
+        &receive(config(Selector::Earliest), &[twice.clone().into()]),
+        &whole,
+        "continuous",
+    );
+    assert_same(
+        &receive(raw.clone(), &[twice.into()]),
+        &uncut(&media, &raw, LARGE),
+        "raw",
+    );
 }
 
 #[test]
 fn an_empty_fragment_is_reported_and_harmless() {
-    let media = Synth::new().fragments(3).each(|index, fragment| fragment.media = index != 1).build();
+    let media = Synth::new()
+        .fragments(3)
+        .each(|index, fragment| fragment.media = index != 1)
+        .build();
     let outcome = uncut(&media, &config(Selector::Earliest), LARGE);
     let frames: Vec<u32> = outcome.ends().iter().map(|end| end.frames).collect();
     assert_eq!(frames.len(), 3);
@@ -161,23 +242,44 @@ fn an_empty_fragment_is_reported_and_harmless() {
 
 #[test]
 fn a_fragment_without_a_token_is_resumed_after_by_number() {
-    let media = Synth::new().fragments(2).each(|_, fragment| fragment.trailing_tags = false).build();
+    let media = Synth::new()
+        .fragments(2)
+        .each(|_, fragment| fragment.trailing_tags = false)
+        .build();
     let mut receiver = Receiver::new(config(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
-    feed(&mut receiver, &body(&media, &Selector::Earliest), LARGE, &mut items).unwrap();
+    feed(
+        &mut receiver,
+        &body(&media, &Selector::Earliest),
+        LARGE,
+        &mut items,
+    )
+    .unwrap();
     // The second may be under way still: it is asked for again, until it is clear that it is not.
     let first = Selector::AfterFragment(media.fragments[0].number.clone());
     let mut asked = 0;
     while receiver.position().request() == first {
         receiver.close(&mut items).unwrap();
         receiver.open();
-        feed(&mut receiver, &media.fragments[1].document, LARGE, &mut items).unwrap();
+        feed(
+            &mut receiver,
+            &media.fragments[1].document,
+            LARGE,
+            &mut items,
+        )
+        .unwrap();
         asked += 1;
         assert!(asked < 10);
     }
-    assert_eq!(receiver.position().request(), Selector::AfterFragment(media.fragments[1].number.clone()));
-    let ends = items.iter().filter(|item| matches!(item, Item::FragmentEnd(_))).count();
+    assert_eq!(
+        receiver.position().request(),
+        Selector::AfterFragment(media.fragments[1].number.clone())
+    );
+    let ends = items
+        .iter()
+        .filter(|item| matches!(item, Item::FragmentEnd(_)))
+        .count();
     assert_eq!(ends, 2);
     assert_eq!(Outcome::of(items).frames().len(), media.frames().len());
 }

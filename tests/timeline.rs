@@ -25,12 +25,24 @@ fn archive() -> Config {
 
 fn live() -> Config {
     let config = archive();
-    Config { timeline: timeline::Config { close_holes: false, ..config.timeline }, ..config }
+    Config {
+        timeline: timeline::Config {
+            close_holes: false,
+            ..config.timeline
+        },
+        ..config
+    }
 }
 
 fn by_server() -> Config {
     let config = archive();
-    Config { timeline: timeline::Config { source: TimestampSource::Server, ..config.timeline }, ..config }
+    Config {
+        timeline: timeline::Config {
+            source: TimestampSource::Server,
+            ..config.timeline
+        },
+        ..config
+    }
 }
 
 fn receive(media: &Synthetic, config: &Config) -> Outcome {
@@ -47,7 +59,13 @@ struct Seen {
 }
 
 fn segments(outcome: &Outcome) -> Vec<Segment> {
-    let segment = |(_, item): &(usize, Item)| if let Item::Segment(segment) = item { Some(*segment) } else { None };
+    let segment = |(_, item): &(usize, Item)| {
+        if let Item::Segment(segment) = item {
+            Some(*segment)
+        } else {
+            None
+        }
+    };
     outcome.others.iter().filter_map(segment).collect()
 }
 
@@ -57,12 +75,18 @@ fn seen(outcome: &Outcome) -> Vec<Seen> {
     let reading = mkv::read(&Bytes::from(outcome.bytes.clone()));
     assert!(reading.problems.is_empty(), "{:?}", reading.problems);
     let segments = segments(outcome);
-    assert_eq!(reading.documents.len(), segments.len(), "a segment for each header");
+    assert_eq!(
+        reading.documents.len(),
+        segments.len(),
+        "a segment for each header"
+    );
     let mut seen = Vec::new();
     for (document, segment) in reading.documents.iter().zip(segments) {
         for frame in &document.frames {
             let pts = u64::try_from(frame.time_ns).unwrap();
-            let after = pts.checked_sub(segment.start).expect("not before the segment");
+            let after = pts
+                .checked_sub(segment.start)
+                .expect("not before the segment");
             seen.push(Seen {
                 track: frame.track,
                 pts: pts / MS,
@@ -77,11 +101,26 @@ fn seen(outcome: &Outcome) -> Vec<Seen> {
 /// The wall-clock time of every frame, in milliseconds, by the timestamps of its fragment.
 fn wall(media: &Synthetic, timestamp: impl Fn(usize) -> u64) -> Vec<u64> {
     let of_fragment = |(index, fragment): (usize, &kvs_local::synth::SynthFragment)| {
-        let origin = fragment.frames.iter().map(|frame| frame.time_ns).min().unwrap_or(0);
-        let times = fragment.frames.iter().map(move |frame| ((frame.time_ns - origin) / 1_000_000) as u64);
-        times.map(|time| timestamp(index) + time).collect::<Vec<_>>()
+        let origin = fragment
+            .frames
+            .iter()
+            .map(|frame| frame.time_ns)
+            .min()
+            .unwrap_or(0);
+        let times = fragment
+            .frames
+            .iter()
+            .map(move |frame| ((frame.time_ns - origin) / 1_000_000) as u64);
+        times
+            .map(|time| timestamp(index) + time)
+            .collect::<Vec<_>>()
     };
-    media.fragments.iter().enumerate().flat_map(of_fragment).collect()
+    media
+        .fragments
+        .iter()
+        .enumerate()
+        .flat_map(of_fragment)
+        .collect()
 }
 
 #[track_caller]
@@ -96,10 +135,22 @@ fn kinds(outcome: &Outcome) -> Vec<GapKind> {
 
 #[test]
 fn stream_time_is_the_producers_clock() {
-    let media = Synth::new().tracks([TrackSpec::h264(1), TrackSpec::aac(2)]).fragments(5).build();
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
+        .fragments(5)
+        .build();
     let outcome = receive(&media, &archive());
-    assert_eq!(segments(&outcome), [Segment { start: 0, time: START * MS }]);
-    assert_times(&seen(&outcome), &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+    assert_eq!(
+        segments(&outcome),
+        [Segment {
+            start: 0,
+            time: START * MS
+        }]
+    );
+    assert_times(
+        &seen(&outcome),
+        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+    );
     assert!(kinds(&outcome).is_empty());
 }
 
@@ -113,14 +164,18 @@ fn ten_thousand_fragments_do_not_drift() {
         .payload(5, 6)
         .each(move |index, fragment| {
             let drift = index as u64 / 2;
-            let time = (fragment.producer_timestamp_ms + drift).saturating_add_signed(jitter(index));
+            let time =
+                (fragment.producer_timestamp_ms + drift).saturating_add_signed(jitter(index));
             fragment.producer_timestamp_ms = time;
             fragment.timecode_ms = time;
         })
         .build();
     let outcome = receive(&media, &archive());
     assert_eq!(segments(&outcome).len(), 1);
-    assert_times(&seen(&outcome), &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+    assert_times(
+        &seen(&outcome),
+        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+    );
 }
 
 #[test]
@@ -158,24 +213,33 @@ fn a_hole_is_closed_in_an_archive_and_shown_in_stream_time() {
 #[test]
 fn a_producer_that_starts_again_leaves_the_line_unbroken() {
     let restart = |lost: u64| {
-        Synth::new().timecodes(Timecodes::Relative).fragments(4).each(move |index, fragment| {
-            if index >= 2 {
-                fragment.timecode_ms -= 4000;
-                fragment.producer_timestamp_ms += lost;
-            }
-        })
+        Synth::new()
+            .timecodes(Timecodes::Relative)
+            .fragments(4)
+            .each(move |index, fragment| {
+                if index >= 2 {
+                    fragment.timecode_ms -= 4000;
+                    fragment.producer_timestamp_ms += lost;
+                }
+            })
     };
     // At once: nothing shows.
     let media = restart(0).build();
     let outcome = receive(&media, &archive());
     assert_eq!(segments(&outcome).len(), 1);
-    assert_times(&seen(&outcome), &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+    assert_times(
+        &seen(&outcome),
+        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+    );
     assert!(kinds(&outcome).is_empty());
     // After a while.
     let media = restart(30_000).build();
     let outcome = receive(&media, &archive());
     let frames = seen(&outcome);
-    assert_times(&frames, &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
+    assert_times(
+        &frames,
+        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+    );
     assert_eq!(frames[20].pts, 4000);
     assert_eq!(kinds(&outcome), [GapKind::ProducerRestart]);
 }
@@ -194,8 +258,14 @@ fn a_clock_that_goes_back_breaks_the_line_but_not_running_time() {
         let media = back(3000).build();
         let outcome = receive(&media, &config);
         let frames = seen(&outcome);
-        assert_times(&frames, &wall(&media, |index| media.fragments[index].producer_timestamp_ms));
-        assert!(frames.windows(2).all(|pair| pair[0].pts < pair[1].pts), "{frames:?}");
+        assert_times(
+            &frames,
+            &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+        );
+        assert!(
+            frames.windows(2).all(|pair| pair[0].pts < pair[1].pts),
+            "{frames:?}"
+        );
         assert_eq!(frames[20].pts, 4000);
         assert_eq!(kinds(&outcome), [GapKind::ClockBack]);
     }
@@ -203,7 +273,10 @@ fn a_clock_that_goes_back_breaks_the_line_but_not_running_time() {
     let outcome = receive(&back(100).build(), &archive());
     assert_eq!((segments(&outcome).len(), kinds(&outcome)), (1, vec![]));
     let outcome = receive(&back(101).build(), &archive());
-    assert_eq!((segments(&outcome).len(), kinds(&outcome)), (2, vec![GapKind::ClockBack]));
+    assert_eq!(
+        (segments(&outcome).len(), kinds(&outcome)),
+        (2, vec![GapKind::ClockBack])
+    );
 }
 
 #[test]
@@ -212,11 +285,16 @@ fn an_implausible_producer_clock_gives_way_to_the_servers() {
         let media = Synth::new()
             .timecodes(Timecodes::Relative)
             .fragments(3)
-            .each(move |index, fragment| fragment.producer_timestamp_ms = implausible + index as u64 * 2000)
+            .each(move |index, fragment| {
+                fragment.producer_timestamp_ms = implausible + index as u64 * 2000
+            })
             .build();
         let first = media.fragments[0].server_timestamp_ms;
         let outcome = receive(&media, &archive());
-        assert_times(&seen(&outcome), &wall(&media, |index| first + index as u64 * 2000));
+        assert_times(
+            &seen(&outcome),
+            &wall(&media, |index| first + index as u64 * 2000),
+        );
         assert!(kinds(&outcome).is_empty());
     }
 }
@@ -230,7 +308,8 @@ fn by_the_servers_clock_a_burst_keeps_the_pace_of_its_timecodes() {
         .each(|index, fragment| {
             let second = index >= 3;
             fragment.timecode_ms += if second { 100_000 } else { 0 };
-            fragment.server_timestamp_ms = START + 20 * index as u64 + if second { 100_000 } else { 0 };
+            fragment.server_timestamp_ms =
+                START + 20 * index as u64 + if second { 100_000 } else { 0 };
         })
         .build();
     let expected = |index: usize| {
@@ -244,7 +323,11 @@ fn by_the_servers_clock_a_burst_keeps_the_pace_of_its_timecodes() {
 
 #[test]
 fn time_scales_may_differ() {
-    for scales in [[1_000_000, 100_000], [100_000, 1_000_000], [1_000_000, 2_000_000]] {
+    for scales in [
+        [1_000_000, 100_000],
+        [100_000, 1_000_000],
+        [1_000_000, 2_000_000],
+    ] {
         let media = Synth::new()
             .fragments(4)
             .frames(5)
@@ -255,7 +338,10 @@ fn time_scales_may_differ() {
         let expected = wall(&media, |index| media.fragments[index].producer_timestamp_ms);
         assert_eq!(frames.len(), expected.len());
         for (frame, expected) in frames.iter().zip(expected) {
-            assert!(frame.stream_time.abs_diff(expected) <= 1, "{frame:?} at {expected}, {scales:?}");
+            assert!(
+                frame.stream_time.abs_diff(expected) <= 1,
+                "{frame:?} at {expected}, {scales:?}"
+            );
         }
         assert_eq!(segments(&outcome).len(), 1);
     }
@@ -264,21 +350,46 @@ fn time_scales_may_differ() {
 #[test]
 fn the_end_is_a_fragments_beginning() {
     let media = Synth::new().fragments(5).build();
-    let end = |at: u64| Config { end_at: Some(at * MS), ..archive() };
-    for (at, fragments) in [(START + 4000, 2), (START + 4001, 3), (START + 3999, 2), (START, 0)] {
+    let end = |at: u64| Config {
+        end_at: Some(at * MS),
+        ..archive()
+    };
+    for (at, fragments) in [
+        (START + 4000, 2),
+        (START + 4001, 3),
+        (START + 3999, 2),
+        (START, 0),
+    ] {
         let mut receiver = Receiver::new(end(at));
         let mut items = Vec::new();
         receiver.open();
-        let flow = feed(&mut receiver, &body(&media, &Selector::Earliest), 100, &mut items).unwrap();
+        let flow = feed(
+            &mut receiver,
+            &body(&media, &Selector::Earliest),
+            100,
+            &mut items,
+        )
+        .unwrap();
         assert_eq!(flow, Flow::End);
         receiver.finish(&mut items).unwrap();
         assert_eq!(Outcome::of(items).ends().len(), fragments);
     }
-    let received = Config { end_at_received: Some(media.fragments[3].server_timestamp_ms * MS), ..archive() };
+    let received = Config {
+        end_at_received: Some(media.fragments[3].server_timestamp_ms * MS),
+        ..archive()
+    };
     let mut receiver = Receiver::new(received);
     receiver.open();
     let mut items = Vec::new();
-    assert_eq!(feed(&mut receiver, &body(&media, &Selector::Earliest), 100, &mut items), Ok(Flow::End));
+    assert_eq!(
+        feed(
+            &mut receiver,
+            &body(&media, &Selector::Earliest),
+            100,
+            &mut items
+        ),
+        Ok(Flow::End)
+    );
     assert_eq!(Outcome::of(items).ends().len(), 3);
 }
 
@@ -288,7 +399,13 @@ fn changes(outcome: &Outcome) -> Vec<&TracksChanged> {
         .others
         .iter()
         .filter(|item| changed(item))
-        .filter_map(|(_, item)| if let Item::TracksChanged(changed) = item { Some(changed) } else { None })
+        .filter_map(|(_, item)| {
+            if let Item::TracksChanged(changed) = item {
+                Some(changed)
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
@@ -296,7 +413,9 @@ fn changes(outcome: &Outcome) -> Vec<&TracksChanged> {
 fn another_picture_size_plays_on() {
     let media = Synth::new()
         .fragments(4)
-        .from_fragment(2, |fragment| fragment.tracks = vec![TrackSpec::h264(1).private(&[1, 2, 3, 4])])
+        .from_fragment(2, |fragment| {
+            fragment.tracks = vec![TrackSpec::h264(1).private(&[1, 2, 3, 4])]
+        })
         .build();
     let outcome = receive(&media, &archive());
     let changes = changes(&outcome);
@@ -304,7 +423,10 @@ fn another_picture_size_plays_on() {
     assert!(changes[0].compatible);
     assert_eq!(segments(&outcome).len(), 1);
     let reading = mkv::read(&Bytes::from(outcome.bytes.clone()));
-    let tracks = reading.documents[0].elements.iter().filter(|element| element.id == 0x1654_AE6B);
+    let tracks = reading.documents[0]
+        .elements
+        .iter()
+        .filter(|element| element.id == 0x1654_AE6B);
     assert_eq!(tracks.count(), 2, "Tracks at first, and where they change");
     assert_eq!(outcome.frames(), from_zero(frames(&media.frames())));
 }
@@ -314,17 +436,26 @@ fn renumbered_tracks_are_mapped() {
     let media = Synth::new()
         .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
         .fragments(4)
-        .from_fragment(2, |fragment| fragment.tracks = vec![TrackSpec::aac(1), TrackSpec::h264(7)])
+        .from_fragment(2, |fragment| {
+            fragment.tracks = vec![TrackSpec::aac(1), TrackSpec::h264(7)]
+        })
         .build();
     let outcome = receive(&media, &archive());
     assert!(changes(&outcome).iter().all(|changed| changed.compatible));
     let served = from_zero(frames(&media.frames()));
-    let first = media.fragments[..2].iter().map(|fragment| fragment.frames.len()).sum::<usize>();
-    let mapped = served.into_iter().enumerate().map(|(index, (track, time, payload))| match track {
-        track if index < first => (track, time, payload),
-        1 => (2, time, payload),
-        _ => (1, time, payload),
-    });
+    let first = media.fragments[..2]
+        .iter()
+        .map(|fragment| fragment.frames.len())
+        .sum::<usize>();
+    let mapped =
+        served
+            .into_iter()
+            .enumerate()
+            .map(|(index, (track, time, payload))| match track {
+                track if index < first => (track, time, payload),
+                1 => (2, time, payload),
+                _ => (1, time, payload),
+            });
     assert_eq!(outcome.frames(), mapped.collect::<Vec<_>>());
 }
 
@@ -337,31 +468,65 @@ fn another_codec_cannot_be_followed() {
     let mut receiver = Receiver::new(archive());
     let mut items = Vec::new();
     receiver.open();
-    let error = feed(&mut receiver, &body(&media, &Selector::Earliest), 100, &mut items).unwrap_err();
+    let error = feed(
+        &mut receiver,
+        &body(&media, &Selector::Earliest),
+        100,
+        &mut items,
+    )
+    .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Format);
-    assert!(error.message.contains("V_MPEG4/ISO/AVC") && error.message.contains("V_VP8"), "{error}");
+    assert!(
+        error.message.contains("V_MPEG4/ISO/AVC") && error.message.contains("V_VP8"),
+        "{error}"
+    );
     let outcome = Outcome::of(items);
-    assert_eq!(outcome.frames().len(), media.fragments[0].frames.len(), "what came before is there");
+    assert_eq!(
+        outcome.frames().len(),
+        media.fragments[0].frames.len(),
+        "what came before is there"
+    );
     assert!(!changes(&outcome)[0].compatible);
 }
 
 fn call(tag: &'static str) -> Synthetic {
-    let tracks = [TrackSpec::connect(1, "AUDIO_TO_CUSTOMER"), TrackSpec::connect(2, "AUDIO_FROM_CUSTOMER")];
+    let tracks = [
+        TrackSpec::connect(1, "AUDIO_TO_CUSTOMER"),
+        TrackSpec::connect(2, "AUDIO_FROM_CUSTOMER"),
+    ];
     let call = Synth::new().tracks(tracks).fragments(2);
     match tag {
-        "before" => call.tags_before(&[("MimeType", "audio/L16;rate=8000;channels=1")]).build(),
-        "after" => call.tags_after(&[("MimeType", "audio/L16;rate=8000;channels=1")]).build(),
+        "before" => call
+            .tags_before(&[("MimeType", "audio/L16;rate=8000;channels=1")])
+            .build(),
+        "after" => call
+            .tags_after(&[("MimeType", "audio/L16;rate=8000;channels=1")])
+            .build(),
         _ => call.build(),
     }
 }
 
 fn codecs(media: &Synthetic, mode: ConnectAudio) -> Vec<String> {
     let config = archive();
-    let config = Config { timeline: timeline::Config { connect_audio: mode, ..config.timeline }, ..config };
+    let config = Config {
+        timeline: timeline::Config {
+            connect_audio: mode,
+            ..config.timeline
+        },
+        ..config
+    };
     let outcome = receive(media, &config);
-    assert_eq!(outcome.frames(), from_zero(frames(&media.frames())), "frames are left alone");
+    assert_eq!(
+        outcome.frames(),
+        from_zero(frames(&media.frames())),
+        "frames are left alone"
+    );
     let reading = mkv::read(&Bytes::from(outcome.bytes));
-    reading.documents[0].tracks.iter().map(|track| track.codec_id.clone()).collect()
+    reading.documents[0]
+        .tracks
+        .iter()
+        .map(|track| track.codec_id.clone())
+        .collect()
 }
 
 #[test]
@@ -369,7 +534,13 @@ fn call_audio_is_announced_as_what_it_is() {
     const PCM: &str = "A_PCM/INT/LIT";
     assert_eq!(codecs(&call("before"), ConnectAudio::Auto), [PCM, PCM]);
     assert_eq!(codecs(&call("after"), ConnectAudio::Auto), [PCM, PCM]);
-    assert_eq!(codecs(&call("none"), ConnectAudio::Auto), ["A_AAC", "A_AAC"]);
-    assert_eq!(codecs(&call("before"), ConnectAudio::Off), ["A_AAC", "A_AAC"]);
+    assert_eq!(
+        codecs(&call("none"), ConnectAudio::Auto),
+        ["A_AAC", "A_AAC"]
+    );
+    assert_eq!(
+        codecs(&call("before"), ConnectAudio::Off),
+        ["A_AAC", "A_AAC"]
+    );
     assert_eq!(codecs(&call("none"), ConnectAudio::On), [PCM, PCM]);
 }

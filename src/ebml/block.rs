@@ -31,15 +31,20 @@ pub struct Block {
 
 impl Block {
     /// Reads the header of the `SimpleBlock` or `BlockGroup` that `reader` has just reported.
-    pub(crate) fn parse(reader: &Reader, id: schema::Id, span: Span, data: Span) -> Result<Self, Error> {
+    pub(crate) fn parse(
+        reader: &Reader,
+        id: schema::Id,
+        span: Span,
+        data: Span,
+    ) -> Result<Self, Error> {
         let error = |kind| reader.error_at(kind, data.start, Some(id));
         match id {
-            schema::BLOCK_GROUP => Self::group(reader.rope(), span, data).map_err(error),
-            _ => Self::block(reader.rope(), span, data).map_err(error),
+            schema::BLOCK_GROUP => Self::parse_group(reader.rope(), span, data).map_err(error),
+            _ => Self::parse_block(reader.rope(), span, data).map_err(error),
         }
     }
 
-    fn block(rope: &Rope, span: Span, data: Span) -> Result<Self, ErrorKind> {
+    fn parse_block(rope: &Rope, span: Span, data: Span) -> Result<Self, ErrorKind> {
         let mut bytes = [0; MAX_BLOCK_HEADER];
         let available = rope.peek(data.start, &mut bytes).min(data.len() as usize);
         let bytes = bytes.get(..available).unwrap_or_default();
@@ -67,7 +72,7 @@ impl Block {
     }
 
     /// Finds the `Block` among the children of a group without touching its payload.
-    fn group(rope: &Rope, span: Span, data: Span) -> Result<Self, ErrorKind> {
+    fn parse_group(rope: &Rope, span: Span, data: Span) -> Result<Self, ErrorKind> {
         let mut block = None;
         let mut duration = None;
         let mut at = data.start;
@@ -78,9 +83,12 @@ impl Block {
             let header = header.ok_or(ErrorKind::Overrun)?;
             let size = header.size.ok_or(ErrorKind::UnknownSize)?;
             let start = at + header.len as u64;
-            let end = start.checked_add(size).filter(|&end| end <= data.end).ok_or(ErrorKind::Overrun)?;
+            let end = start
+                .checked_add(size)
+                .filter(|&end| end <= data.end)
+                .ok_or(ErrorKind::Overrun)?;
             match header.id {
-                schema::BLOCK => block = Some(Self::block(rope, span, Span { start, end })?),
+                schema::BLOCK => block = Some(Self::parse_block(rope, span, Span { start, end })?),
                 schema::BLOCK_DURATION if size <= 8 => {
                     let mut bytes = [0; 8];
                     let bytes = &mut bytes[..size as usize];

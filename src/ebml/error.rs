@@ -46,12 +46,17 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, offset: u64, path: &[Id]) -> Self {
-        Error { offset, path: path.iter().copied().map(schema::name).collect(), kind }
+        Error {
+            offset,
+            path: path.iter().copied().map(schema::name).collect(),
+            kind,
+        }
     }
 
     /// The same error one level further out.
     pub(crate) fn within(mut self, parents: &[Id]) -> Self {
-        self.path.splice(0..0, parents.iter().copied().map(schema::name));
+        self.path
+            .splice(0..0, parents.iter().copied().map(schema::name));
         self
     }
 }
@@ -68,7 +73,9 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Overrun => f.write_str("the element ends after its parent"),
             ErrorKind::Misplaced => f.write_str("the element may not stand here"),
             ErrorKind::InvalidBlock => f.write_str("the block's header is malformed"),
-            ErrorKind::BlockBeforeTimestamp => f.write_str("a block before the cluster's Timestamp"),
+            ErrorKind::BlockBeforeTimestamp => {
+                f.write_str("a block before the cluster's Timestamp")
+            }
             ErrorKind::NoTracks => f.write_str("a cluster before any Tracks"),
             ErrorKind::HeadTooLarge(max) => write!(f, "no frame in {max} bytes"),
             ErrorKind::ZeroScale => f.write_str("a TimestampScale of zero"),

@@ -15,28 +15,45 @@ pub(super) struct Header {
 
 /// Reads the header at the beginning of `bytes`; `None` when more are needed.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, ErrorKind> {
-    let Some(&first) = bytes.first() else { return Ok(None) };
+    let Some(&first) = bytes.first() else {
+        return Ok(None);
+    };
     let id_len = first.leading_zeros() as usize + 1;
     if id_len > 4 {
         return Err(ErrorKind::InvalidId);
     }
-    let Some(id) = bytes.get(..id_len) else { return Ok(None) };
+    let Some(id) = bytes.get(..id_len) else {
+        return Ok(None);
+    };
     let id = id.iter().fold(0, |id, &byte| id << 8 | u32::from(byte));
-    let Some(rest) = bytes.get(id_len..) else { return Ok(None) };
-    Ok(vint(rest)?.map(|(size, size_len)| Header { id, size, len: id_len + size_len }))
+    let Some(rest) = bytes.get(id_len..) else {
+        return Ok(None);
+    };
+    Ok(vint(rest)?.map(|(size, size_len)| Header {
+        id,
+        size,
+        len: id_len + size_len,
+    }))
 }
 
 /// Reads a variable-length number and how many bytes it takes; its value is `None` when all its bits
 /// are ones, which as a size means unknown.
 pub(super) fn vint(bytes: &[u8]) -> Result<Option<(Option<u64>, usize)>, ErrorKind> {
-    let Some(&first) = bytes.first() else { return Ok(None) };
+    let Some(&first) = bytes.first() else {
+        return Ok(None);
+    };
     let len = first.leading_zeros() as usize + 1;
     if len > 8 {
         return Err(ErrorKind::InvalidSize);
     }
-    let Some(bytes) = bytes.get(..len) else { return Ok(None) };
+    let Some(bytes) = bytes.get(..len) else {
+        return Ok(None);
+    };
     let all_ones = (1u64 << (7 * len)) - 1;
-    let value = bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)) & all_ones;
+    let value = bytes
+        .iter()
+        .fold(0, |value, &byte| value << 8 | u64::from(byte))
+        & all_ones;
     Ok(Some(((value != all_ones).then_some(value), len)))
 }
 
@@ -50,7 +67,10 @@ mod tests {
         assert_eq!(vint(&[0x40, 0x01]), Ok(Some((Some(1), 2))));
         assert_eq!(vint(&[0x01, 0, 0, 0, 0, 0, 0, 7]), Ok(Some((Some(7), 8))));
         assert_eq!(vint(&[0xFF]), Ok(Some((None, 1))));
-        assert_eq!(vint(&[0x01, 255, 255, 255, 255, 255, 255, 255]), Ok(Some((None, 8))));
+        assert_eq!(
+            vint(&[0x01, 255, 255, 255, 255, 255, 255, 255]),
+            Ok(Some((None, 8)))
+        );
         assert_eq!(vint(&[0x40]), Ok(None));
         assert_eq!(vint(&[0x00, 0x01]), Err(ErrorKind::InvalidSize));
     }
@@ -61,7 +81,11 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(parse(&bytes[..len]), Ok(None));
         }
-        let header = Header { id: 0x1A45_DFA3, size: Some(2), len: 6 };
+        let header = Header {
+            id: 0x1A45_DFA3,
+            size: Some(2),
+            len: 6,
+        };
         assert_eq!(parse(&bytes), Ok(Some(header)));
         assert_eq!(parse(&[0x08]), Err(ErrorKind::InvalidId));
     }

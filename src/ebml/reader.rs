@@ -92,7 +92,10 @@ impl Reader {
         self.check_place(&header, known)?;
         match known {
             Some(element) if element.kind == Kind::Structure => self.enter(&header).map(Some),
-            _ => self.whole(&header, known.map_or(schema::UNKNOWN_MAX_SIZE, |e| e.max_size)),
+            _ => self.whole(
+                &header,
+                known.map_or(schema::UNKNOWN_MAX_SIZE, |e| e.max_size),
+            ),
         }
     }
 
@@ -136,7 +139,9 @@ impl Reader {
         let start = self.position + header.len as u64;
         let end = match header.size {
             Some(size) => Some(
-                start.checked_add(size).ok_or_else(|| self.error(ErrorKind::Overrun, Some(header.id)))?,
+                start
+                    .checked_add(size)
+                    .ok_or_else(|| self.error(ErrorKind::Overrun, Some(header.id)))?,
             ),
             None => None,
         };
@@ -144,7 +149,10 @@ impl Reader {
         self.open.push(Open { id: header.id, end });
         let header = self.advance(start);
         // The id was found by `Kind::Structure`, so it is the one just pushed.
-        Ok(Event::Start { id: self.open.last().map_or(0, |open| open.id), header })
+        Ok(Event::Start {
+            id: self.open.last().map_or(0, |open| open.id),
+            header,
+        })
     }
 
     fn whole(&mut self, header: &Header, max: u64) -> Result<Option<Event>, Error> {
@@ -156,13 +164,19 @@ impl Reader {
             return Err(self.error(ErrorKind::TooLarge { size, max }, Some(id)));
         }
         let data = self.position + header.len as u64;
-        let end = data.checked_add(size).ok_or_else(|| self.error(ErrorKind::Overrun, Some(id)))?;
+        let end = data
+            .checked_add(size)
+            .ok_or_else(|| self.error(ErrorKind::Overrun, Some(id)))?;
         self.check_end(end, id)?;
         if end > self.rope.end() {
             return Ok(None);
         }
         let span = self.advance(end);
-        Ok(Some(Event::Element { id, span, data: Span { start: data, end } }))
+        Ok(Some(Event::Element {
+            id,
+            span,
+            data: Span { start: data, end },
+        }))
     }
 
     /// Where the innermost element of known size ends, and with it whatever is open inside it.
@@ -175,7 +189,10 @@ impl Reader {
         if end > self.rope.frozen_end() {
             self.rope.freeze();
         }
-        Span { start: std::mem::replace(&mut self.position, end), end }
+        Span {
+            start: std::mem::replace(&mut self.position, end),
+            end,
+        }
     }
 
     fn check_end(&self, end: u64, id: Id) -> Result<(), Error> {

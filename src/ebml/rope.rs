@@ -56,7 +56,10 @@ impl Rope {
             self.tail.extend_from_slice(&chunk);
         } else if !chunk.is_empty() {
             self.freeze_at(start);
-            self.chunks.push_back(Chunk { start, bytes: chunk });
+            self.chunks.push_back(Chunk {
+                start,
+                bytes: chunk,
+            });
         }
     }
 
@@ -68,7 +71,10 @@ impl Rope {
     fn freeze_at(&mut self, end: u64) {
         if !self.tail.is_empty() {
             let bytes = self.tail.split().freeze();
-            self.chunks.push_back(Chunk { start: end - bytes.len() as u64, bytes });
+            self.chunks.push_back(Chunk {
+                start: end - bytes.len() as u64,
+                bytes,
+            });
         }
     }
 
@@ -90,11 +96,17 @@ impl Rope {
     pub(super) fn peek(&self, offset: u64, into: &mut [u8]) -> usize {
         let mut done = 0;
         let first = self.chunk_index(offset);
-        let chunks = self.chunks.range(first..).map(|chunk| (chunk.start, &chunk.bytes[..]));
+        let chunks = self
+            .chunks
+            .range(first..)
+            .map(|chunk| (chunk.start, &chunk.bytes[..]));
         let tail = (self.frozen_end(), &self.tail[..]);
         for (start, bytes) in chunks.chain([tail]) {
             let at = offset + done as u64;
-            let Some(from) = at.checked_sub(start).and_then(|from| bytes.get(from as usize..)) else {
+            let Some(from) = at
+                .checked_sub(start)
+                .and_then(|from| bytes.get(from as usize..))
+            else {
                 continue;
             };
             let count = from.len().min(into.len() - done);
@@ -109,21 +121,33 @@ impl Rope {
 
     /// The chunk that holds `offset`; reading goes on near the end, so look from there.
     fn chunk_index(&self, offset: u64) -> usize {
-        self.chunks.iter().rposition(|chunk| chunk.start <= offset).unwrap_or(0)
+        self.chunks
+            .iter()
+            .rposition(|chunk| chunk.start <= offset)
+            .unwrap_or(0)
     }
 
     fn slices(&self, span: Span) -> impl Iterator<Item = (&Bytes, std::ops::Range<usize>)> {
-        self.chunks.range(self.chunk_index(span.start)..).map_while(move |chunk| {
-            let from = span.start.max(chunk.start);
-            let to = span.end.min(chunk.start + chunk.bytes.len() as u64);
-            (from < to).then(|| (&chunk.bytes, (from - chunk.start) as usize..(to - chunk.start) as usize))
-        })
+        self.chunks
+            .range(self.chunk_index(span.start)..)
+            .map_while(move |chunk| {
+                let from = span.start.max(chunk.start);
+                let to = span.end.min(chunk.start + chunk.bytes.len() as u64);
+                (from < to).then(|| {
+                    (
+                        &chunk.bytes,
+                        (from - chunk.start) as usize..(to - chunk.start) as usize,
+                    )
+                })
+            })
     }
 
     /// The bytes of `span` in one piece: a slice where they arrived in one chunk, else a copy.
     pub fn bytes(&self, span: Span) -> Bytes {
         let mut slices = self.slices(span);
-        let Some((bytes, range)) = slices.next() else { return Bytes::new() };
+        let Some((bytes, range)) = slices.next() else {
+            return Bytes::new();
+        };
         if range.len() as u64 == span.len() {
             return slice(bytes, range);
         }

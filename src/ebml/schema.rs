@@ -90,16 +90,31 @@ pub const VOID: Id = 0xEC;
 pub const CRC_32: Id = 0xBF;
 
 const fn structure(id: Id, name: &'static str, parent: Parent) -> Element {
-    Element { id, name, parent, kind: Kind::Structure, max_size: u64::MAX }
+    Element {
+        id,
+        name,
+        parent,
+        kind: Kind::Structure,
+        max_size: u64::MAX,
+    }
 }
 
 const fn whole(id: Id, name: &'static str, parent: Id, max_size: u64) -> Element {
-    Element { id, name, parent: Parent::In(parent), kind: Kind::Whole, max_size }
+    Element {
+        id,
+        name,
+        parent: Parent::In(parent),
+        kind: Kind::Whole,
+        max_size,
+    }
 }
 
 /// The table. Elements that stand inside a whole master are listed for their names and caps.
 pub const ELEMENTS: &[Element] = &[
-    Element { parent: Parent::Root, ..whole(EBML, "EBML", 0, 64 * KIB) },
+    Element {
+        parent: Parent::Root,
+        ..whole(EBML, "EBML", 0, 64 * KIB)
+    },
     structure(SEGMENT, "Segment", Parent::Root),
     whole(SEEK_HEAD, "SeekHead", SEGMENT, MIB),
     whole(INFO, "Info", SEGMENT, MIB),
@@ -137,8 +152,14 @@ pub const ELEMENTS: &[Element] = &[
     whole(TAG_STRING, "TagString", SIMPLE_TAG, MIB),
     whole(CHAPTERS, "Chapters", SEGMENT, MIB),
     whole(ATTACHMENTS, "Attachments", SEGMENT, MIB),
-    Element { parent: Parent::Anywhere, ..whole(VOID, "Void", 0, MIB) },
-    Element { parent: Parent::Anywhere, ..whole(CRC_32, "CRC-32", 0, 8) },
+    Element {
+        parent: Parent::Anywhere,
+        ..whole(VOID, "Void", 0, MIB)
+    },
+    Element {
+        parent: Parent::Anywhere,
+        ..whole(CRC_32, "CRC-32", 0, 8)
+    },
 ];
 
 /// What is known of the element of this id.

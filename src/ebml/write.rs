@@ -20,7 +20,12 @@ pub fn size(out: &mut Vec<u8>, size: u64) {
 pub fn vint(out: &mut Vec<u8>, value: u64, len: usize) -> bool {
     let fits = (1..=8).contains(&len) && value < (1 << (7 * len)) - 1;
     if fits {
-        out.extend((value | 1 << (7 * len)).to_be_bytes().into_iter().skip(8 - len));
+        out.extend(
+            (value | 1 << (7 * len))
+                .to_be_bytes()
+                .into_iter()
+                .skip(8 - len),
+        );
     }
     fits
 }

@@ -130,7 +130,10 @@ impl Assembler {
                 None => return Ok(None),
             };
             let found = match event {
-                ebml::Event::Start { id: schema::CLUSTER, .. } => {
+                ebml::Event::Start {
+                    id: schema::CLUSTER,
+                    ..
+                } => {
                     self.document.in_cluster = false;
                     None
                 }
@@ -144,7 +147,12 @@ impl Assembler {
         }
     }
 
-    fn element(&mut self, id: schema::Id, span: Span, data: Span) -> Result<Option<Event>, ebml::Error> {
+    fn element(
+        &mut self,
+        id: schema::Id,
+        span: Span,
+        data: Span,
+    ) -> Result<Option<Event>, ebml::Error> {
         match id {
             schema::SIMPLE_BLOCK | schema::BLOCK_GROUP => {
                 if !self.document.in_cluster {
@@ -152,7 +160,8 @@ impl Assembler {
                     return Err(self.reader.error_at(kind, span.start, Some(id)));
                 }
                 self.document.media_end = span.end;
-                return Block::parse(&self.reader, id, span, data).map(|block| Some(Event::Block(block)));
+                return Block::parse(&self.reader, id, span, data)
+                    .map(|block| Some(Event::Block(block)));
             }
             schema::TIMESTAMP => {
                 let timecode = ebml::unsigned(&self.rope().bytes(data)).unwrap_or_default();
@@ -169,16 +178,23 @@ impl Assembler {
     }
 
     fn keep(&self, data: Span) -> Element {
-        Element { data: self.rope().bytes(data), offset: data.start }
+        Element {
+            data: self.rope().bytes(data),
+            offset: data.start,
+        }
     }
 
     /// A new document. The one before is complete even if it had no token: the service has no more of
     /// it.
     fn start_document(&mut self, span: Span) -> Option<Event> {
-        let end = (!self.document.ended && self.document.begun).then(|| self.end(None, None, span.start));
+        let end =
+            (!self.document.ended && self.document.begun).then(|| self.end(None, None, span.start));
         self.document = Document {
             start: span.start,
-            head: Head { ebml: self.rope().bytes(span), ..Head::default() },
+            head: Head {
+                ebml: self.rope().bytes(span),
+                ..Head::default()
+            },
             media_end: span.end,
             ..Document::default()
         };
@@ -189,10 +205,18 @@ impl Assembler {
         let tags = tags::parse(&self.rope().bytes(data), data.start)?;
         if let Some(id) = tags.error_id {
             let number = tags.fragment_number.as_deref();
-            return Ok(Some(Event::Fault(Box::new(inband::error(id, tags.error_code, number)))));
+            return Ok(Some(Event::Fault(Box::new(inband::error(
+                id,
+                tags.error_code,
+                number,
+            )))));
         }
         let document = &mut self.document;
-        let kept = if document.begun { &mut document.tags } else { &mut document.head.tags };
+        let kept = if document.begun {
+            &mut document.tags
+        } else {
+            &mut document.head.tags
+        };
         let room = TAGS_MAX.saturating_sub(kept.len());
         kept.extend(tags.producer.into_iter().take(room));
         if let Some(number) = tags.fragment_number {

@@ -7,10 +7,19 @@ use crate::error::{Error, ErrorKind, Operation};
 pub(super) fn error(id: u32, code: Option<String>, fragment: Option<&str>) -> Error {
     let (kind, meaning) = match id {
         3002 => (ErrorKind::Server, "error writing to the stream"),
-        4000 => (ErrorKind::FragmentGone, "the requested fragment is not found"),
-        4500 => (ErrorKind::NotAuthorized, "access to the stream's KMS key is denied: allow kms:Decrypt"),
+        4000 => (
+            ErrorKind::FragmentGone,
+            "the requested fragment is not found",
+        ),
+        4500 => (
+            ErrorKind::NotAuthorized,
+            "access to the stream's KMS key is denied: allow kms:Decrypt",
+        ),
         4501 => (ErrorKind::Service, "the stream's KMS key is disabled"),
-        4502 => (ErrorKind::Service, "validation error on the stream's KMS key"),
+        4502 => (
+            ErrorKind::Service,
+            "validation error on the stream's KMS key",
+        ),
         4503 => (ErrorKind::Server, "the stream's KMS key is unavailable"),
         4504 => (ErrorKind::Service, "invalid usage of the stream's KMS key"),
         4505 => (ErrorKind::Service, "invalid state of the stream's KMS key"),

@@ -30,7 +30,10 @@ impl Number {
 impl Ord for Number {
     fn cmp(&self, other: &Self) -> Ordering {
         let (a, b) = (self.significant(), other.significant());
-        a.len().cmp(&b.len()).then_with(|| a.cmp(b)).then_with(|| self.0.cmp(&other.0))
+        a.len()
+            .cmp(&b.len())
+            .then_with(|| a.cmp(b))
+            .then_with(|| self.0.cmp(&other.0))
     }
 }
 
@@ -53,7 +56,11 @@ mod tests {
     #[test]
     fn order_is_numeric() {
         let sorted = ["7", "12", "91343852333181432392682062609776234230823574155"];
-        assert!(sorted.windows(2).all(|pair| Number::new(pair[0]) < Number::new(pair[1])));
+        assert!(
+            sorted
+                .windows(2)
+                .all(|pair| Number::new(pair[0]) < Number::new(pair[1]))
+        );
         assert!(Number::new("0012") < Number::new("13"));
     }
 }

@@ -43,7 +43,10 @@ pub(super) fn parse(data: &[u8], offset: u64) -> Result<Tags, ebml::Error> {
 }
 
 fn simple_tag(data: &[u8], offset: u64) -> Result<Tag, ebml::Error> {
-    let mut tag = Tag { name: String::new(), value: String::new() };
+    let mut tag = Tag {
+        name: String::new(),
+        value: String::new(),
+    };
     for child in children(data, offset) {
         let child = child?;
         match child.id {
@@ -88,7 +91,11 @@ pub fn timestamp(text: &str) -> Option<u64> {
     }
     let nanos = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
     let nanos = nanos.fold(0, |nanos, digit| nanos * 10 + u64::from(digit - b'0'));
-    seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(nanos)
+    seconds
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1_000_000_000)?
+        .checked_add(nanos)
 }
 
 #[cfg(test)]

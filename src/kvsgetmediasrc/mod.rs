@@ -151,6 +151,29 @@ pub enum TimestampSource {
     Server,
 }
 
+/// What is done about Amazon Connect's call audio, which is PCM and says it is AAC.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstKvsConnectAudio")]
+#[non_exhaustive]
+pub enum ConnectAudio {
+    /// What a tag says is mislabelled.
+    #[default]
+    #[enum_value(
+        name = "AAC tracks of Amazon Connect's names are announced as PCM where a tag of the stream says audio/L16",
+        nick = "auto"
+    )]
+    Auto,
+    /// Nothing.
+    #[enum_value(name = "Tracks are announced as the stream has them", nick = "off")]
+    Off,
+    /// Every track of its names.
+    #[enum_value(
+        name = "Every track named AUDIO_FROM_CUSTOMER or AUDIO_TO_CUSTOMER is announced as PCM",
+        nick = "on"
+    )]
+    On,
+}
+
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     tags::register();
     for enum_type in [
@@ -158,6 +181,7 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         Payload::static_type(),
         Mode::static_type(),
         TimestampSource::static_type(),
+        ConnectAudio::static_type(),
     ] {
         enum_type.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }

@@ -428,6 +428,12 @@ pub(crate) static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| {
             "Which clock stream time and end-timestamp mean",
             field!(timestamp_source),
         ),
+        choice(
+            "connect-audio",
+            "Connect audio",
+            "What to do about Amazon Connect's call audio, which is 8 kHz PCM and says it is AAC",
+            field!(connect_audio),
+        ),
         uint(
             "connect-timeout",
             "Connect timeout",

@@ -1,11 +1,11 @@
 //! The values of the properties, and every check of them.
 
-use super::{Mode, Payload, StartSelector, TimestampSource};
+use super::{ConnectAudio, Mode, Payload, StartSelector, TimestampSource};
 use crate::{
     aws,
     error::{Error, ErrorKind},
     request::{self, End, Selector, StreamId},
-    session,
+    session, timeline,
 };
 use std::{fmt, time::Duration};
 use url::Url;
@@ -71,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) latency: u32,
     pub(crate) max_gap: u64,
     pub(crate) timestamp_source: TimestampSource,
+    pub(crate) connect_audio: ConnectAudio,
     pub(crate) connect_timeout: u32,
     pub(crate) idle_timeout: u32,
     pub(crate) max_retries: i32,
@@ -102,6 +103,7 @@ impl Default for Settings {
             latency: DEFAULT_LATENCY_MS,
             max_gap: DEFAULT_MAX_GAP_NS,
             timestamp_source: TimestampSource::default(),
+            connect_audio: ConnectAudio::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT_MS,
             idle_timeout: DEFAULT_IDLE_TIMEOUT_MS,
             max_retries: DEFAULT_MAX_RETRIES,
@@ -161,12 +163,20 @@ impl Settings {
                 start,
                 end,
                 raw: self.payload == Payload::Raw,
-                timestamp_source: match self.timestamp_source {
-                    TimestampSource::Producer => request::TimestampSource::Producer,
-                    TimestampSource::Server => request::TimestampSource::Server,
+                timeline: timeline::Config {
+                    source: match self.timestamp_source {
+                        TimestampSource::Producer => request::TimestampSource::Producer,
+                        TimestampSource::Server => request::TimestampSource::Server,
+                    },
+                    // GST_CLOCK_TIME_NONE is the largest number there is: no limit.
+                    max_gap: self.max_gap,
+                    close_holes: !live,
+                    connect_audio: match self.connect_audio {
+                        ConnectAudio::Auto => timeline::ConnectAudio::Auto,
+                        ConnectAudio::Off => timeline::ConnectAudio::Off,
+                        ConnectAudio::On => timeline::ConnectAudio::On,
+                    },
                 },
-                // GST_CLOCK_TIME_NONE is "no limit".
-                max_gap: (!live && self.max_gap != u64::MAX).then_some(self.max_gap),
                 idle_timeout: Duration::from_millis(self.idle_timeout.into()),
                 max_retries: u32::try_from(self.max_retries).ok(),
             },
@@ -460,7 +470,8 @@ mod tests {
         assert_eq!(plan.queue_bytes, 8 << 20);
         assert_eq!(plan.session.start, Selector::Now);
         assert_eq!(plan.session.end, End::default());
-        assert_eq!(plan.session.max_gap, None);
+        assert_eq!(plan.session.timeline.max_gap, 1_000_000_000);
+        assert!(!plan.session.timeline.close_holes);
         assert_eq!(plan.session.max_retries, Some(10));
         assert_eq!(plan.session.aws.connect_timeout, Duration::from_secs(10));
         assert_eq!(plan.session.idle_timeout, Duration::from_secs(60));
@@ -474,12 +485,7 @@ mod tests {
             ..named()
         };
         assert!(!settings.is_live());
-        assert_eq!(
-            settings.plan().unwrap().session.max_gap,
-            Some(1_000_000_000)
-        );
-        settings.max_gap = u64::MAX;
-        assert_eq!(settings.plan().unwrap().session.max_gap, None);
+        assert!(settings.plan().unwrap().session.timeline.close_holes);
         settings.mode = Mode::Live;
         assert!(settings.is_live());
         settings = Settings {

@@ -127,9 +127,6 @@ fn buffers(data: Data) -> Vec<gst::Buffer> {
                 if header {
                     new.set_flags(gst::BufferFlags::HEADER);
                 }
-                if data.discont && buffers.is_empty() {
-                    new.set_flags(gst::BufferFlags::DISCONT);
-                }
                 buffers.push(buffer);
             }
         }
@@ -230,7 +227,6 @@ mod tests {
         let whole = pieces.concat();
         let data = Data {
             pieces,
-            discont: true,
             ..Data::default()
         };
 
@@ -249,11 +245,6 @@ mod tests {
         // 50 small ones, a large one alone, 50 small ones.
         let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.n_memory()).collect();
         assert_eq!(sizes, [16, 16, 16, 2, 1, 16, 16, 16, 2]);
-        let flagged = buffers
-            .iter()
-            .filter(|b| b.flags().contains(gst::BufferFlags::DISCONT));
-        assert_eq!(flagged.count(), 1);
-        assert!(buffers[0].flags().contains(gst::BufferFlags::DISCONT));
         assert!(buffers.iter().all(|b| b.pts().is_none()));
     }
 

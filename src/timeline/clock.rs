@@ -46,7 +46,13 @@ pub struct Clock {
 impl Clock {
     /// A clock without a past.
     pub fn new(config: Config) -> Self {
-        Clock { config, anchor: None, stretch: None, last_timecode: None, end: 0 }
+        Clock {
+            config,
+            anchor: None,
+            stretch: None,
+            last_timecode: None,
+            end: 0,
+        }
     }
 
     /// Whether a long hole is closed.
@@ -56,7 +62,11 @@ impl Clock {
 
     /// The wall-clock time of the end of the last frame, if anything was placed.
     pub(super) fn end_wall(&self) -> Option<u64> {
-        self.anchor.map(|anchor| anchor.wall.saturating_add_signed(signed(self.end) - signed(anchor.pts)))
+        self.anchor.map(|anchor| {
+            anchor
+                .wall
+                .saturating_add_signed(signed(self.end) - signed(anchor.pts))
+        })
     }
 
     /// Says that a frame ends here on the rewritten line.
@@ -76,7 +86,9 @@ impl Clock {
     /// A wall-clock time on the rewritten line; negative if it is before its beginning.
     pub(super) fn pts(&self, wall: u64) -> i64 {
         match self.anchor {
-            Some(anchor) => signed(anchor.pts).saturating_add(signed(wall).saturating_sub(signed(anchor.wall))),
+            Some(anchor) => {
+                signed(anchor.pts).saturating_add(signed(wall).saturating_sub(signed(anchor.wall)))
+            }
             None => 0,
         }
     }
@@ -84,7 +96,9 @@ impl Clock {
     /// The time at which the fragment says it starts, by the clock in use.
     pub(crate) fn starts_at(source: TimestampSource, head: &Head) -> Option<u64> {
         match source {
-            TimestampSource::Producer => plausible(head.producer_timestamp).or(head.server_timestamp),
+            TimestampSource::Producer => {
+                plausible(head.producer_timestamp).or(head.server_timestamp)
+            }
             TimestampSource::Server => head.server_timestamp,
         }
     }
@@ -113,7 +127,9 @@ impl Clock {
                 (wall, self.off_line(wall, lead))
             }
             (None, Some(stretch)) => {
-                let wall = stretch.wall.saturating_add_signed(signed(timecode) - signed(stretch.timecode));
+                let wall = stretch
+                    .wall
+                    .saturating_add_signed(signed(timecode) - signed(stretch.timecode));
                 match self.off_line(wall, lead) {
                     None => (wall, None),
                     Some(_) => self.begin_stretch(head, timecode, lead),
@@ -122,10 +138,18 @@ impl Clock {
             (None, None) => self.begin_stretch(head, timecode, lead),
         };
         let relative = timecode < PLAUSIBLE;
-        let off = off.map(|kind| if restarted && relative { (GapKind::ProducerRestart, kind) } else { (kind, kind) });
+        let off = off.map(|kind| {
+            if restarted && relative {
+                (GapKind::ProducerRestart, kind)
+            } else {
+                (kind, kind)
+            }
+        });
         Place {
             wall,
-            gap: interrupted.or(off.map(|(reason, _)| reason)).filter(|_| self.anchor.is_some()),
+            gap: interrupted
+                .or(off.map(|(reason, _)| reason))
+                .filter(|_| self.anchor.is_some()),
             anchors: match off {
                 _ if self.anchor.is_none() => true,
                 Some((_, GapKind::Hole)) => self.config.close_holes,
@@ -136,7 +160,10 @@ impl Clock {
     }
 
     fn begin_stretch(&mut self, head: &Head, timecode: u64, lead: i64) -> (u64, Option<GapKind>) {
-        let wall = head.server_timestamp.or(head.producer_timestamp).unwrap_or(timecode);
+        let wall = head
+            .server_timestamp
+            .or(head.producer_timestamp)
+            .unwrap_or(timecode);
         self.stretch = Some(Stretch { wall, timecode });
         (wall, self.off_line(wall, lead))
     }
@@ -144,7 +171,10 @@ impl Clock {
     /// Whether a cluster at `wall` is off the line, and how.
     pub(super) fn off_line(&self, wall: u64, lead: i64) -> Option<GapKind> {
         self.anchor?;
-        let ahead = self.pts(wall).saturating_sub(lead).saturating_sub(signed(self.end));
+        let ahead = self
+            .pts(wall)
+            .saturating_sub(lead)
+            .saturating_sub(signed(self.end));
         if ahead > signed(self.config.max_gap) {
             Some(GapKind::Hole)
         } else if ahead < -TOLERANCE {

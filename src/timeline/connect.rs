@@ -36,7 +36,10 @@ pub(super) struct Pcm {
 
 impl Default for Pcm {
     fn default() -> Self {
-        Pcm { rate: 8000, channels: 1 }
+        Pcm {
+            rate: 8000,
+            channels: 1,
+        }
     }
 }
 
@@ -44,13 +47,21 @@ impl Pcm {
     fn parse(value: &str) -> Option<Self> {
         let parameters = value.strip_prefix(L16)?;
         let parameter = |name: &str| {
-            let mut pairs = parameters.split(';').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+            let mut pairs = parameters
+                .split(';')
+                .filter_map(|pair| pair.split_once('='));
+            pairs
+                .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim())
         };
         let default = Pcm::default();
         Some(Pcm {
-            rate: parameter("rate").and_then(|rate| rate.parse().ok()).unwrap_or(default.rate),
-            channels: parameter("channels").and_then(|n| n.parse().ok()).unwrap_or(default.channels),
+            rate: parameter("rate")
+                .and_then(|rate| rate.parse().ok())
+                .unwrap_or(default.rate),
+            channels: parameter("channels")
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(default.channels),
         })
     }
 
@@ -65,7 +76,11 @@ impl Pcm {
     pub(super) fn write(self, out: &mut Vec<u8>) {
         write::element(out, schema::CODEC_ID, b"A_PCM/INT/LIT");
         let mut audio = Vec::new();
-        write::element(&mut audio, schema::SAMPLING_FREQUENCY, &f64::from(self.rate).to_be_bytes());
+        write::element(
+            &mut audio,
+            schema::SAMPLING_FREQUENCY,
+            &f64::from(self.rate).to_be_bytes(),
+        );
         write::unsigned(&mut audio, schema::CHANNELS, self.channels.into());
         write::unsigned(&mut audio, schema::BIT_DEPTH, 16);
         write::element(out, schema::AUDIO, &audio);
@@ -111,7 +126,10 @@ impl Connect {
 }
 
 fn has_name(track: &Track) -> bool {
-    track.name.as_deref().is_some_and(|name| NAMES.contains(&name))
+    track
+        .name
+        .as_deref()
+        .is_some_and(|name| NAMES.contains(&name))
 }
 
 #[cfg(test)]
@@ -120,8 +138,17 @@ mod tests {
 
     #[test]
     fn reads_the_media_type() {
-        assert_eq!(Pcm::parse("audio/L16;rate=8000;channels=1"), Some(Pcm::default()));
-        assert_eq!(Pcm::parse("audio/L16; channels=2; rate=16000"), Some(Pcm { rate: 16000, channels: 2 }));
+        assert_eq!(
+            Pcm::parse("audio/L16;rate=8000;channels=1"),
+            Some(Pcm::default())
+        );
+        assert_eq!(
+            Pcm::parse("audio/L16; channels=2; rate=16000"),
+            Some(Pcm {
+                rate: 16000,
+                channels: 2
+            })
+        );
         assert_eq!(Pcm::parse("audio/L16"), Some(Pcm::default()));
         assert_eq!(Pcm::parse("audio/aac"), None);
     }
@@ -133,7 +160,10 @@ mod tests {
             codec_id: codec_id.into(),
             ..Track::default()
         };
-        let tags = [Tag { name: "MimeType".into(), value: "audio/L16;rate=8000;channels=1".into() }];
+        let tags = [Tag {
+            name: "MimeType".into(),
+            value: "audio/L16;rate=8000;channels=1".into(),
+        }];
         let mut auto = Connect::new(Mode::Auto);
         let call = named(NAMES[0], CODEC_ID);
         assert_eq!(auto.recognize(&call), None);
@@ -142,7 +172,10 @@ mod tests {
         assert_eq!(auto.recognize(&call), Some(Pcm::default()));
         assert_eq!(auto.recognize(&named("audio", CODEC_ID)), None);
         assert_eq!(auto.recognize(&named(NAMES[0], "A_OPUS")), None);
-        assert_eq!(Connect::new(Mode::On).recognize(&call), Some(Pcm::default()));
+        assert_eq!(
+            Connect::new(Mode::On).recognize(&call),
+            Some(Pcm::default())
+        );
         let mut off = Connect::new(Mode::Off);
         off.read(&tags);
         assert_eq!(off.recognize(&call), None);

@@ -161,14 +161,22 @@ impl Continuous {
 
     /// A cluster begins; `timecode` in the document's units.
     pub fn cluster(&mut self, timecode: u64) {
-        self.cluster = Some(Cluster { timecode, written: None });
+        self.cluster = Some(Cluster {
+            timecode,
+            written: None,
+        });
     }
 
     /// A block of it, which stands in `rope`.
     ///
     /// # Errors
     /// It is the first of all, and there were no `Tracks`.
-    pub fn block(&mut self, block: &Block, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
+    pub fn block(
+        &mut self,
+        block: &Block,
+        rope: &Rope,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Failure> {
         let (Some(cluster), Some(fragment)) = (self.cluster, &mut self.fragment) else {
             return Ok(());
         };
@@ -193,7 +201,12 @@ impl Continuous {
     ///
     /// # Errors
     /// As [`Continuous::block`].
-    pub fn end(&mut self, end: fragment::End, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
+    pub fn end(
+        &mut self,
+        end: fragment::End,
+        rope: &Rope,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Failure> {
         self.connect.read(&end.tags);
         self.settle(rope, items)?;
         self.out.flush(rope, items);
@@ -231,9 +244,16 @@ impl Continuous {
 
     /// Whether what the tracks of the fragment are may show at its end only.
     fn is_undecided(&self) -> Result<bool, Failure> {
-        let tracks = self.fragment.as_ref().and_then(|fragment| fragment.head.tracks.as_ref());
-        let Some(tracks) = tracks else { return Ok(false) };
-        Ok(self.connect.is_undecided(&tracks::parse(tracks, &self.connect)?))
+        let tracks = self
+            .fragment
+            .as_ref()
+            .and_then(|fragment| fragment.head.tracks.as_ref());
+        let Some(tracks) = tracks else {
+            return Ok(false);
+        };
+        Ok(self
+            .connect
+            .is_undecided(&tracks::parse(tracks, &self.connect)?))
     }
 
     fn compare_tracks(&mut self, head: &Head, items: &mut Vec<Item>) -> Result<(), Failure> {
@@ -248,9 +268,15 @@ impl Continuous {
         let numbers = tracks::match_up(&old, &new);
         if old != new {
             let compatible = numbers.is_some();
-            items.push(Item::TracksChanged(TracksChanged { compatible, old: old.clone(), new: new.clone() }));
+            items.push(Item::TracksChanged(TracksChanged {
+                compatible,
+                old: old.clone(),
+                new: new.clone(),
+            }));
         }
-        let Some(numbers) = numbers else { return Err(Failure::Tracks { old, new }) };
+        let Some(numbers) = numbers else {
+            return Err(Failure::Tracks { old, new });
+        };
         for track in &mut new {
             track.number = renumber(&numbers, track.number);
         }
@@ -261,14 +287,23 @@ impl Continuous {
         if opened.tracks != new {
             self.new_tracks = Some(data);
         }
-        *opened = Opened { scale: opened.scale, tracks: new, served: element.data.clone(), numbers };
+        *opened = Opened {
+            scale: opened.scale,
+            tracks: new,
+            served: element.data.clone(),
+            numbers,
+        };
         Ok(())
     }
 
     /// Decides where the cluster that begins with `block` belongs.
     fn place(&mut self, timecode: u64, block: &Block) -> Place {
         let Some(fragment) = &mut self.fragment else {
-            return Place { wall: 0, gap: None, anchors: false };
+            return Place {
+                wall: 0,
+                gap: None,
+                anchors: false,
+            };
         };
         let nanos = timecode.saturating_mul(fragment.scale);
         let lead = -i64::from(block.offset).saturating_mul(signed(fragment.scale));
@@ -282,14 +317,17 @@ impl Continuous {
             Some((origin, wall)) => {
                 let wall = wall.saturating_add_signed(signed(nanos) - signed(origin));
                 let gap = self.clock.off_line(wall, lead);
-                let anchors = gap.is_some_and(|kind| kind != GapKind::Hole || self.clock.closes_holes());
+                let anchors =
+                    gap.is_some_and(|kind| kind != GapKind::Hole || self.clock.closes_holes());
                 Place { wall, gap, anchors }
             }
         }
     }
 
     fn report_gap(&mut self, place: &Place, block: &Block, rope: &Rope, items: &mut Vec<Item>) {
-        let (Some(kind), Some(fragment)) = (place.gap, &self.fragment) else { return };
+        let (Some(kind), Some(fragment)) = (place.gap, &self.fragment) else {
+            return;
+        };
         self.out.flush(rope, items);
         let lead = i64::from(block.offset).saturating_mul(signed(fragment.scale));
         let text = |number: &Number| (!number.is_empty()).then(|| number.to_string());
@@ -302,9 +340,22 @@ impl Continuous {
         }));
     }
 
-    fn hold(&mut self, timecode: u64, block: &Block, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
-        self.held.push(Held { timecode, block: *block, bytes: rope.bytes(block.span) });
-        let times = self.held.iter().map(|held| self.wall(held.timecode, &held.block));
+    fn hold(
+        &mut self,
+        timecode: u64,
+        block: &Block,
+        rope: &Rope,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Failure> {
+        self.held.push(Held {
+            timecode,
+            block: *block,
+            bytes: rope.bytes(block.span),
+        });
+        let times = self
+            .held
+            .iter()
+            .map(|held| self.wall(held.timecode, &held.block));
         let earliest = times.min().unwrap_or_default();
         let ahead = signed(self.wall(timecode, block)) - signed(earliest);
         let bytes: usize = self.held.iter().map(|held| held.bytes.len()).sum();
@@ -329,18 +380,36 @@ impl Continuous {
             return Ok(());
         }
         let held = std::mem::take(&mut self.held);
-        let Some(earliest) = held.iter().map(|held| self.wall(held.timecode, &held.block)).min() else {
+        let Some(earliest) = held
+            .iter()
+            .map(|held| self.wall(held.timecode, &held.block))
+            .min()
+        else {
             return Ok(());
         };
         let header = self.segment_header()?;
-        let scale = self.opened.as_ref().map_or(Info::DEFAULT_SCALE, |opened| opened.scale);
+        let scale = self
+            .opened
+            .as_ref()
+            .map_or(Info::DEFAULT_SCALE, |opened| opened.scale);
         let anchor = self.clock.set_anchor(earliest, scale);
         self.out.bytes(rope, header);
         self.out.flush(rope, items);
-        items.push(Item::Segment(Segment { start: anchor.pts, time: anchor.wall }));
+        items.push(Item::Segment(Segment {
+            start: anchor.pts,
+            time: anchor.wall,
+        }));
         self.cluster = None;
-        for Held { timecode, block, bytes } in held {
-            if self.cluster.is_none_or(|cluster| cluster.timecode != timecode) {
+        for Held {
+            timecode,
+            block,
+            bytes,
+        } in held
+        {
+            if self
+                .cluster
+                .is_none_or(|cluster| cluster.timecode != timecode)
+            {
                 self.cluster(timecode);
             }
             self.write(&block, Some(bytes), rope, items);
@@ -352,7 +421,9 @@ impl Continuous {
     /// new segment. Ends with the id and size of the cluster that follows.
     fn segment_header(&mut self) -> Result<Bytes, Failure> {
         let mut out = Vec::new();
-        let Some(fragment) = &self.fragment else { return Ok(Bytes::new()) };
+        let Some(fragment) = &self.fragment else {
+            return Ok(Bytes::new());
+        };
         if let Some(tracks) = self.new_tracks.take() {
             write::element(&mut out, schema::TRACKS, &tracks);
         }
@@ -365,7 +436,11 @@ impl Continuous {
             };
             write::element(&mut out, schema::INFO, &fragment.info);
             let parsed = tracks::parse(tracks, &self.connect)?;
-            write::element(&mut out, schema::TRACKS, &tracks::data(tracks, &self.connect, &parsed)?);
+            write::element(
+                &mut out,
+                schema::TRACKS,
+                &tracks::data(tracks, &self.connect, &parsed)?,
+            );
             write::empty_cues(&mut out);
             self.opened = Some(Opened {
                 scale: fragment.scale,
@@ -381,16 +456,23 @@ impl Continuous {
 
     /// Writes a block of the cluster under way, from the body or from `bytes`.
     fn write(&mut self, block: &Block, bytes: Option<Bytes>, rope: &Rope, items: &mut Vec<Item>) {
-        let Some(scale) = self.opened.as_ref().map(|opened| opened.scale) else { return };
+        let Some(scale) = self.opened.as_ref().map(|opened| opened.scale) else {
+            return;
+        };
         let (cluster, offset) = match self.offset(block, scale) {
             Some(found) => found,
             None => {
                 let cluster = self.open_cluster(block, scale, rope, items);
-                (cluster, self.offset(block, scale).map_or(0, |(_, offset)| offset))
+                (
+                    cluster,
+                    self.offset(block, scale).map_or(0, |(_, offset)| offset),
+                )
             }
         };
         self.write_bytes(block, offset, bytes, rope);
-        let pts = cluster.saturating_add_signed(offset.into()).saturating_mul(scale);
+        let pts = cluster
+            .saturating_add_signed(offset.into())
+            .saturating_mul(scale);
         self.out.frame(pts);
         let duration = self.duration(block, pts);
         self.clock.extend(pts.saturating_add(duration));
@@ -403,7 +485,12 @@ impl Continuous {
         let of_fragment = signed(self.fragment.as_ref()?.scale);
         let offset = match of_fragment == signed(scale) && beyond == 0 {
             true => block.offset.into(),
-            false => divide(i64::from(block.offset).saturating_mul(of_fragment).saturating_add(beyond), scale),
+            false => divide(
+                i64::from(block.offset)
+                    .saturating_mul(of_fragment)
+                    .saturating_add(beyond),
+                scale,
+            ),
         };
         // Nothing stands before the beginning of the line.
         let offset = offset.max(signed(timecode).saturating_neg());
@@ -411,8 +498,16 @@ impl Continuous {
     }
 
     /// Writes the beginning of a cluster, as served or, where offsets from that do not fit, at `block`.
-    fn open_cluster(&mut self, block: &Block, scale: u64, rope: &Rope, items: &mut Vec<Item>) -> u64 {
-        let (Some(cluster), Some(fragment)) = (self.cluster, &self.fragment) else { return 0 };
+    fn open_cluster(
+        &mut self,
+        block: &Block,
+        scale: u64,
+        rope: &Rope,
+        items: &mut Vec<Item>,
+    ) -> u64 {
+        let (Some(cluster), Some(fragment)) = (self.cluster, &self.fragment) else {
+            return 0;
+        };
         let lead = match cluster.written {
             None => 0,
             Some(_) => i64::from(block.offset).saturating_mul(signed(fragment.scale)),
@@ -421,7 +516,10 @@ impl Continuous {
         let pts = self.clock.pts(start);
         let timecode = u64::try_from(divide(pts.saturating_add(lead), scale)).unwrap_or(0);
         let beyond = pts.saturating_sub(signed(timecode.saturating_mul(scale)));
-        self.cluster = Some(Cluster { written: Some((timecode, beyond)), ..cluster });
+        self.cluster = Some(Cluster {
+            written: Some((timecode, beyond)),
+            ..cluster
+        });
         self.announce(block, scale, rope, items);
 
         let mut out = Vec::with_capacity(32);
@@ -439,32 +537,52 @@ impl Continuous {
     /// Says before the first frame of a fragment that it begins.
     fn announce(&mut self, block: &Block, scale: u64, rope: &Rope, items: &mut Vec<Item>) {
         let first = self.offset(block, scale);
-        let Some(fragment) = &mut self.fragment else { return };
+        let Some(fragment) = &mut self.fragment else {
+            return;
+        };
         if fragment.first_pts.is_some() {
             return;
         }
         let (timecode, offset) = first.unwrap_or_default();
-        fragment.first_pts = Some(timecode.saturating_add_signed(offset.into()).saturating_mul(scale));
+        fragment.first_pts = Some(
+            timecode
+                .saturating_add_signed(offset.into())
+                .saturating_mul(scale),
+        );
         self.last_number = Some(fragment.head.number.clone());
         self.out.flush(rope, items);
         items.push(Item::FragmentStart(fragment.start()));
     }
 
     fn write_bytes(&mut self, block: &Block, offset: i16, bytes: Option<Bytes>, rope: &Rope) {
-        let numbers = self.opened.as_ref().map_or(&[][..], |opened| &opened.numbers);
+        let numbers = self
+            .opened
+            .as_ref()
+            .map_or(&[][..], |opened| &opened.numbers);
         let track = renumber(numbers, block.track);
         let as_served = offset == block.offset && track == block.track;
         let head_len = (block.time_at + 2 - block.span.start) as usize;
         match bytes {
             None if as_served => self.out.span(rope, block.span),
             None => {
-                let head = Span { start: block.span.start, end: block.time_at + 2 };
-                self.out.bytes(rope, patched(block, &rope.bytes(head), track, offset));
-                self.out.span(rope, Span { start: head.end, end: block.span.end });
+                let head = Span {
+                    start: block.span.start,
+                    end: block.time_at + 2,
+                };
+                self.out
+                    .bytes(rope, patched(block, &rope.bytes(head), track, offset));
+                self.out.span(
+                    rope,
+                    Span {
+                        start: head.end,
+                        end: block.span.end,
+                    },
+                );
             }
             Some(bytes) if as_served => self.out.bytes(rope, bytes),
             Some(bytes) => {
-                self.out.bytes(rope, patched(block, &bytes[..head_len], track, offset));
+                self.out
+                    .bytes(rope, patched(block, &bytes[..head_len], track, offset));
                 self.out.bytes(rope, bytes.slice(head_len..));
             }
         }
@@ -472,13 +590,21 @@ impl Continuous {
 
     /// How long a block lasts, in nanoseconds, as far as that can be known.
     fn duration(&mut self, block: &Block, pts: u64) -> u64 {
-        let scale = self.fragment.as_ref().map_or(Info::DEFAULT_SCALE, |fragment| fragment.scale);
+        let scale = self
+            .fragment
+            .as_ref()
+            .map_or(Info::DEFAULT_SCALE, |fragment| fragment.scale);
         if let Some(duration) = block.duration {
             return duration.saturating_mul(scale);
         }
-        let number = self.opened.as_ref().map_or(block.track, |o| renumber(&o.numbers, block.track));
+        let number = self
+            .opened
+            .as_ref()
+            .map_or(block.track, |o| renumber(&o.numbers, block.track));
         let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
-        let default = tracks.filter(|track| track.number == number).find_map(|t| t.default_duration);
+        let default = tracks
+            .filter(|track| track.number == number)
+            .find_map(|t| t.default_duration);
         if let Some(duration) = default {
             return duration.saturating_mul(block.frames.into());
         }
@@ -486,7 +612,11 @@ impl Continuous {
             Some(pace) => pace.next(pts),
             None => {
                 if self.paces.len() < PACES_MAX {
-                    self.paces.push(Pace { track: block.track, last: pts, shortest: None });
+                    self.paces.push(Pace {
+                        track: block.track,
+                        last: pts,
+                        shortest: None,
+                    });
                 }
                 0
             }
@@ -499,7 +629,9 @@ impl Continuous {
     }
 
     fn wall_at(&self, timecode: u64, offset: i64) -> u64 {
-        let Some(fragment) = &self.fragment else { return 0 };
+        let Some(fragment) = &self.fragment else {
+            return 0;
+        };
         let (origin, wall) = fragment.origin.unwrap_or_default();
         let scale = signed(fragment.scale);
         let since = signed(timecode.saturating_mul(fragment.scale)).saturating_sub(signed(origin));
@@ -523,7 +655,10 @@ impl Pace {
     fn next(&mut self, pts: u64) -> u64 {
         let distance = pts.abs_diff(std::mem::replace(&mut self.last, pts));
         if distance > 0 {
-            self.shortest = Some(self.shortest.map_or(distance, |shortest| shortest.min(distance)));
+            self.shortest = Some(
+                self.shortest
+                    .map_or(distance, |shortest| shortest.min(distance)),
+            );
         }
         self.shortest.unwrap_or_default()
     }
@@ -532,7 +667,10 @@ impl Pace {
 /// The beginning of a block up to its time, with another track number and another time. A number that
 /// does not fit where the one served stands is left alone; the service's tracks are three at most.
 fn patched(block: &Block, head: &[u8], track: u64, offset: i16) -> Bytes {
-    let (before, len) = ((block.track_at - block.span.start) as usize, (block.time_at - block.track_at) as usize);
+    let (before, len) = (
+        (block.track_at - block.span.start) as usize,
+        (block.time_at - block.track_at) as usize,
+    );
     let mut out = Vec::with_capacity(head.len());
     out.extend_from_slice(&head[..before]);
     if !write::vint(&mut out, track, len) {
@@ -543,7 +681,10 @@ fn patched(block: &Block, head: &[u8], track: u64, offset: i16) -> Bytes {
 }
 
 fn renumber(numbers: &[(u64, u64)], number: u64) -> u64 {
-    numbers.iter().find(|(served, _)| *served == number).map_or(number, |(_, written)| *written)
+    numbers
+        .iter()
+        .find(|(served, _)| *served == number)
+        .map_or(number, |(_, written)| *written)
 }
 
 /// Nanoseconds in units of `scale`, rounded.

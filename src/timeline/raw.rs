@@ -99,7 +99,13 @@ impl Raw {
     /// Gives out what is complete, up to `position`.
     pub fn flush(&mut self, rope: &Rope, position: u64, items: &mut Vec<Item>) {
         if position > self.taken {
-            rope.append_slices(Span { start: self.taken, end: position }, &mut self.waiting);
+            rope.append_slices(
+                Span {
+                    start: self.taken,
+                    end: position,
+                },
+                &mut self.waiting,
+            );
             self.taken = position;
         }
         if !self.passing {
@@ -112,7 +118,11 @@ impl Raw {
             *piece = piece.slice(skip as usize..);
             !piece.is_empty()
         });
-        let data = Data { pieces, frames: std::mem::take(&mut self.new_frames), ..Data::default() };
+        let data = Data {
+            pieces,
+            frames: std::mem::take(&mut self.new_frames),
+            ..Data::default()
+        };
         if !data.is_empty() {
             self.delivered += data.len() as u64;
             items.push(Item::Data(data));

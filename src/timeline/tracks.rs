@@ -10,7 +10,9 @@ use bytes::Bytes;
 pub(super) fn parse(tracks: &Element, connect: &Connect) -> Result<Vec<Track>, ebml::Error> {
     let mut all = Vec::new();
     for entry in entries(tracks) {
-        let mut track = entry.and_then(|entry| self::entry(tracks, entry)).map_err(within_tracks)?;
+        let mut track = entry
+            .and_then(|entry| self::entry(tracks, entry))
+            .map_err(within_tracks)?;
         if let Some(pcm) = connect.recognize(&track) {
             pcm.mend(&mut track);
         }
@@ -20,8 +22,11 @@ pub(super) fn parse(tracks: &Element, connect: &Connect) -> Result<Vec<Track>, e
 }
 
 fn entries(tracks: &Element) -> impl Iterator<Item = Result<Child<'_>, ebml::Error>> {
-    children(&tracks.data, tracks.offset)
-        .filter(|child| !child.as_ref().is_ok_and(|child| child.id != schema::TRACK_ENTRY))
+    children(&tracks.data, tracks.offset).filter(|child| {
+        !child
+            .as_ref()
+            .is_ok_and(|child| child.id != schema::TRACK_ENTRY)
+    })
 }
 
 fn within_tracks(error: ebml::Error) -> ebml::Error {
@@ -38,7 +43,9 @@ fn entry(tracks: &Element, entry: Child<'_>) -> Result<Track, ebml::Error> {
             schema::CODEC_ID => track.codec_id = text(child.data),
             schema::NAME => track.name = Some(text(child.data)),
             schema::CODEC_PRIVATE => track.codec_private = Some(tracks.data.slice_ref(child.data)),
-            schema::DEFAULT_DURATION => track.default_duration = unsigned(child.data).filter(|&d| d > 0),
+            schema::DEFAULT_DURATION => {
+                track.default_duration = unsigned(child.data).filter(|&d| d > 0)
+            }
             schema::VIDEO | schema::AUDIO => details(&mut track, child)?,
             _ => (),
         }
@@ -62,7 +69,11 @@ fn details(track: &mut Track, master: Child<'_>) -> Result<(), ebml::Error> {
 
 /// The data of `tracks` for downstream: `parsed` is what it holds, mended and renumbered. As served
 /// where nothing of that changed it.
-pub(super) fn data(tracks: &Element, connect: &Connect, parsed: &[Track]) -> Result<Bytes, ebml::Error> {
+pub(super) fn data(
+    tracks: &Element,
+    connect: &Connect,
+    parsed: &[Track],
+) -> Result<Bytes, ebml::Error> {
     let mut out = Vec::new();
     let mut changed = false;
     for (entry, track) in entries(tracks).zip(parsed) {
@@ -90,7 +101,11 @@ pub(super) fn data(tracks: &Element, connect: &Connect, parsed: &[Track]) -> Res
         }
         write::element(&mut out, schema::TRACK_ENTRY, &children);
     }
-    Ok(if changed { out.into() } else { tracks.data.clone() })
+    Ok(if changed {
+        out.into()
+    } else {
+        tracks.data.clone()
+    })
 }
 
 /// How the numbers of tracks that come relate to those that a demuxer was told of: pairs of one and
@@ -107,7 +122,9 @@ pub(super) fn match_up(old: &[Track], new: &[Track]) -> Option<Numbers> {
     let mut open = Vec::new();
     for track in new {
         let same = |other: &&Track| fits(other, track) && other.name == track.name;
-        let found = left.iter().position(|other| same(other) && other.number == track.number);
+        let found = left
+            .iter()
+            .position(|other| same(other) && other.number == track.number);
         match found.or_else(|| left.iter().position(same)) {
             Some(index) => numbers.push((track.number, left.remove(index).number)),
             None => open.push(track),
@@ -117,7 +134,9 @@ pub(super) fn match_up(old: &[Track], new: &[Track]) -> Option<Numbers> {
         let index = left.iter().position(|other| fits(other, track))?;
         numbers.push((track.number, left.remove(index).number));
     }
-    let writable = |&(served, written): &(u64, u64)| served == written || served.max(written) <= RENUMBERED_MAX;
+    let writable = |&(served, written): &(u64, u64)| {
+        served == written || served.max(written) <= RENUMBERED_MAX
+    };
     (left.is_empty() && numbers.iter().all(writable)).then_some(numbers)
 }
 
@@ -137,17 +156,23 @@ impl Info {
     pub const DEFAULT_SCALE: u64 = 1_000_000;
 
     pub(super) fn parse(info: Option<&Element>) -> Result<Self, ebml::Error> {
-        let mut found = Info { scale: Self::DEFAULT_SCALE, children: Vec::new() };
+        let mut found = Info {
+            scale: Self::DEFAULT_SCALE,
+            children: Vec::new(),
+        };
         let Some(info) = info else { return Ok(found) };
         for child in children(&info.data, info.offset) {
             let child = child.map_err(|e| e.within(&[schema::INFO]))?;
             match child.id {
                 schema::DURATION | schema::CRC_32 | schema::VOID => continue,
                 schema::TIMESTAMP_SCALE => {
-                    found.scale = unsigned(child.data).filter(|&scale| scale > 0).ok_or_else(|| {
-                        let path = [schema::INFO, schema::TIMESTAMP_SCALE];
-                        ebml::Error::new(ebml::ErrorKind::ZeroScale, child.offset, &path)
-                    })?;
+                    found.scale =
+                        unsigned(child.data)
+                            .filter(|&scale| scale > 0)
+                            .ok_or_else(|| {
+                                let path = [schema::INFO, schema::TIMESTAMP_SCALE];
+                                ebml::Error::new(ebml::ErrorKind::ZeroScale, child.offset, &path)
+                            })?;
                 }
                 _ => (),
             }
@@ -162,7 +187,13 @@ mod tests {
     use super::*;
 
     fn track(number: u64, codec: &str, name: &str) -> Track {
-        Track { number, kind: 1, codec_id: codec.into(), name: Some(name.into()), ..Track::default() }
+        Track {
+            number,
+            kind: 1,
+            codec_id: codec.into(),
+            name: Some(name.into()),
+            ..Track::default()
+        }
     }
 
     #[test]
@@ -179,7 +210,13 @@ mod tests {
         let old = [track(1, "A", "")];
         assert_eq!(match_up(&old, &[track(1, "B", "")]), None);
         assert_eq!(match_up(&old, &[]), None);
-        assert_eq!(match_up(&old, &[track(1, "A", ""), track(2, "A", "")]), None);
-        assert_eq!(match_up(&old, &[track(1, "A", "renamed")]), Some(vec![(1, 1)]));
+        assert_eq!(
+            match_up(&old, &[track(1, "A", ""), track(2, "A", "")]),
+            None
+        );
+        assert_eq!(
+            match_up(&old, &[track(1, "A", "renamed")]),
+            Some(vec![(1, 1)])
+        );
     }
 }

@@ -59,20 +59,34 @@ pub fn documents(media: &Synthetic, selector: &Selector) -> Vec<Bytes> {
     let first = match selector {
         Selector::Earliest => 0,
         Selector::Now => fragments.len() - 1,
-        Selector::AfterFragment(number) => 1 + fragments.iter().position(|f| f.number == *number).unwrap(),
-        Selector::ContinuationToken(token) => 1 + fragments.iter().position(|f| f.token == *token).unwrap(),
-        Selector::ProducerTimestamp(ms) => {
-            fragments.iter().rposition(|f| f.producer_timestamp_ms <= *ms).unwrap()
+        Selector::AfterFragment(number) => {
+            1 + fragments.iter().position(|f| f.number == *number).unwrap()
         }
-        Selector::ServerTimestamp(ms) => {
-            fragments.iter().rposition(|f| f.server_timestamp_ms <= *ms).unwrap()
+        Selector::ContinuationToken(token) => {
+            1 + fragments.iter().position(|f| f.token == *token).unwrap()
         }
+        Selector::ProducerTimestamp(ms) => fragments
+            .iter()
+            .rposition(|f| f.producer_timestamp_ms <= *ms)
+            .unwrap(),
+        Selector::ServerTimestamp(ms) => fragments
+            .iter()
+            .rposition(|f| f.server_timestamp_ms <= *ms)
+            .unwrap(),
     };
-    fragments[first..].iter().map(|fragment| fragment.document.clone()).collect()
+    fragments[first..]
+        .iter()
+        .map(|fragment| fragment.document.clone())
+        .collect()
 }
 
 /// Feeds `bytes` in chunks of `size`.
-pub fn feed(receiver: &mut Receiver, bytes: &Bytes, size: usize, items: &mut Vec<Item>) -> Result<Flow, Error> {
+pub fn feed(
+    receiver: &mut Receiver,
+    bytes: &Bytes,
+    size: usize,
+    items: &mut Vec<Item>,
+) -> Result<Flow, Error> {
     for from in (0..bytes.len()).step_by(size) {
         let chunk = bytes.slice(from..bytes.len().min(from + size));
         if receiver.push(chunk, items)? == Flow::End {
@@ -94,12 +108,29 @@ pub struct Outcome {
 #[track_caller]
 pub fn assert_same(found: &Outcome, expected: &Outcome, what: impl std::fmt::Display) {
     for (index, pair) in found.others.iter().zip(&expected.others).enumerate() {
-        assert!(pair.0 == pair.1, "{what}: item {index} is {:?} instead of {:?}", pair.0, pair.1);
+        assert!(
+            pair.0 == pair.1,
+            "{what}: item {index} is {:?} instead of {:?}",
+            pair.0,
+            pair.1
+        );
     }
-    assert_eq!(found.others.len(), expected.others.len(), "{what}: number of items");
-    let same = found.bytes.iter().zip(&expected.bytes).take_while(|(a, b)| a == b).count();
+    assert_eq!(
+        found.others.len(),
+        expected.others.len(),
+        "{what}: number of items"
+    );
+    let same = found
+        .bytes
+        .iter()
+        .zip(&expected.bytes)
+        .take_while(|(a, b)| a == b)
+        .count();
     let (found, expected) = (found.bytes.len(), expected.bytes.len());
-    assert!(same == found && same == expected, "{what}: {same} bytes are the same, of {found} and {expected}");
+    assert!(
+        same == found && same == expected,
+        "{what}: {same} bytes are the same, of {found} and {expected}"
+    );
 }
 
 impl Outcome {
@@ -107,7 +138,10 @@ impl Outcome {
         let mut outcome = Outcome::default();
         for item in items {
             match item {
-                Item::Data(data) => data.pieces.iter().for_each(|piece| outcome.bytes.extend_from_slice(piece)),
+                Item::Data(data) => data
+                    .pieces
+                    .iter()
+                    .for_each(|piece| outcome.bytes.extend_from_slice(piece)),
                 other => outcome.others.push((outcome.bytes.len(), other)),
             }
         }
@@ -122,19 +156,37 @@ impl Outcome {
     }
 
     pub fn gaps(&self) -> Vec<&Gap> {
-        self.others.iter().filter_map(|(_, item)| if let Item::Gap(gap) = item { Some(gap) } else { None }).collect()
+        self.others
+            .iter()
+            .filter_map(|(_, item)| {
+                if let Item::Gap(gap) = item {
+                    Some(gap)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     pub fn ends(&self) -> Vec<&FragmentEnd> {
         self.others
             .iter()
-            .filter_map(|(_, item)| if let Item::FragmentEnd(end) = item { Some(end) } else { None })
+            .filter_map(|(_, item)| {
+                if let Item::FragmentEnd(end) = item {
+                    Some(end)
+                } else {
+                    None
+                }
+            })
             .collect()
     }
 }
 
 pub fn frames<'a>(frames: impl IntoIterator<Item = &'a mkv::Frame>) -> Vec<(u64, i64, Bytes)> {
-    frames.into_iter().map(|f| (f.track, f.time_ns / 1_000_000, f.payload.clone())).collect()
+    frames
+        .into_iter()
+        .map(|f| (f.track, f.time_ns / 1_000_000, f.payload.clone()))
+        .collect()
 }
 
 /// The same, on a line that begins with the earliest.
@@ -149,7 +201,13 @@ pub fn uncut(media: &Synthetic, config: &Config, chunk: usize) -> Outcome {
     let mut receiver = Receiver::new(config.clone());
     let mut items = Vec::new();
     receiver.open();
-    feed(&mut receiver, &body(media, &config.start), chunk, &mut items).unwrap();
+    feed(
+        &mut receiver,
+        &body(media, &config.start),
+        chunk,
+        &mut items,
+    )
+    .unwrap();
     receiver.finish(&mut items).unwrap();
     Outcome::of(items)
 }
@@ -162,7 +220,13 @@ pub fn cut(media: &Synthetic, config: &Config, chunk: usize, cuts: &[usize]) -> 
     for cut in cuts.iter().copied().chain([usize::MAX]) {
         receiver.open();
         let body = body(media, &requested);
-        feed(&mut receiver, &body.slice(..cut.min(body.len())), chunk, &mut items).unwrap();
+        feed(
+            &mut receiver,
+            &body.slice(..cut.min(body.len())),
+            chunk,
+            &mut items,
+        )
+        .unwrap();
         requested = receiver.position().request();
     }
     receiver.finish(&mut items).unwrap();
