@@ -101,10 +101,7 @@ impl<'a> Body<'a> {
     }
 
     /// Waits for `event`, and for the client to go.
-    pub(crate) async fn wait_for<T>(
-        &mut self,
-        event: impl Future<Output = T>,
-    ) -> Result<T, After> {
+    pub(crate) async fn wait_for<T>(&mut self, event: impl Future<Output = T>) -> Result<T, After> {
         tokio::select! {
             result = event => Ok(result),
             _ = self.connection.closed() => Err(After::Fin),

@@ -50,7 +50,11 @@ pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(ms)
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1000)?
+        .checked_add(ms)
 }
 
 /// A date as signatures have it, `20261122T092940Z`, as seconds since the epoch.

@@ -198,9 +198,9 @@ pub(crate) fn trailing_tags_at(document: &Bytes) -> Option<usize> {
     let (tags, _) = crate::mkv::parse_tags(&element[header.len..]);
     tags.iter()
         .any(|tag| {
-            tag.name.strip_prefix(PREFIX).is_some_and(|name| {
-                name == "CONTINUATION_TOKEN" || name == "MILLIS_BEHIND_NOW"
-            })
+            tag.name
+                .strip_prefix(PREFIX)
+                .is_some_and(|name| name == "CONTINUATION_TOKEN" || name == "MILLIS_BEHIND_NOW")
         })
         .then_some(last.offset)
 }

@@ -77,7 +77,11 @@ pub(crate) fn parse_selector(json: &Value) -> Result<StartSelector, ApiError> {
     }
     if let Some(token) = token.filter(|token| !is_token(token)) {
         let at = "startSelector.continuationToken";
-        return Err(unfit(at, token, "1 to 128 characters of ^[a-zA-Z0-9_\\.\\-]+$"));
+        return Err(unfit(
+            at,
+            token,
+            "1 to 128 characters of ^[a-zA-Z0-9_\\.\\-]+$",
+        ));
     }
     if timestamp.is_some_and(|seconds| !(0.0..1e11).contains(&seconds)) {
         return Err(ApiError::invalid_argument(
@@ -206,7 +210,9 @@ impl Delivery<'_> {
                 return self.error(&number, *id, text).await;
             }
             let rotated = rotate_at.is_some_and(|at| at <= Instant::now())
-                || config.rotate_after_fragments.is_some_and(|n| self.sent >= n);
+                || config
+                    .rotate_after_fragments
+                    .is_some_and(|n| self.sent >= n);
             if rotated {
                 return Ok(());
             }

@@ -282,7 +282,8 @@ impl Connection {
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
         self.write(&out).await?;
-        self.body_sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.body_sent
+            .fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -311,14 +312,16 @@ impl Connection {
         }
     }
 
+    /// Reads and forgets what the client sends until it closes the connection or breaks it.
+    pub(crate) async fn drain(&mut self) {
+        let mut sink = [0; 4096];
+        while matches!(self.io.read(&mut sink).await, Ok(n) if n > 0) {}
+    }
+
     /// Closes with FIN, having read what the client still sends, so that it is no RST.
     pub(crate) async fn fin(mut self) {
         let _ = self.io.shutdown().await;
-        let drain = async {
-            let mut sink = [0; 4096];
-            while matches!(self.io.read(&mut sink).await, Ok(n) if n > 0) {}
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(2), drain).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.drain()).await;
     }
 
     /// Closes with RST.

@@ -152,6 +152,9 @@ impl Ingest {
             Err(HeaderError::Short) => return Ok(false),
             Err(HeaderError::Invalid) => return Err(self.malformed("no element")),
         };
+        if self.ebml.is_empty() && header.id != id::EBML {
+            return Err(self.malformed("no EBML header"));
+        }
         let over = match self.place {
             Place::Cluster(Some(end)) => self.offset >= end,
             Place::Cluster(None) | Place::ClusterHead(..) => is_level1(header.id),

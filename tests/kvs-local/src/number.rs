@@ -84,7 +84,10 @@ mod tests {
         assert!(n("9") < n("10"));
         assert!(n("0009") < n("10"));
         assert_eq!(n("999").plus(1).as_str(), "1000");
-        assert_eq!(n("1").plus(1 << 92).as_str(), "4951760157141521099596496897");
+        assert_eq!(
+            n("1").plus(1 << 92).as_str(),
+            "4951760157141521099596496897"
+        );
         let first = Number::first(0);
         assert!(first < first.next() && first.next().as_str().len() == 47);
         assert!(Number::parse("12a").is_none() && Number::parse("").is_none());

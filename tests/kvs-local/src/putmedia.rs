@@ -110,7 +110,11 @@ fn parse_start(text: &str, user_agent: &str) -> Option<u64> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if user_agent.contains("AWS-SDK-KVS") && (1..=3).contains(&fraction.len()) {
         let ms: u64 = fraction.parse().ok()?;
-        return seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(ms);
+        return seconds
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1000)?
+            .checked_add(ms);
     }
     crate::clock::parse_seconds(text)
 }
@@ -147,7 +151,9 @@ pub(crate) async fn handle(
     };
     let mut ingest = Ingest::new();
     let result = upload.run(connection, &mut ingest, setup.acks).await;
-    upload.session.abandon(&setup.stream, shared.config.keep_partial);
+    upload
+        .session
+        .abandon(&setup.stream, shared.config.keep_partial);
     result?;
     connection.end_chunked().await?;
     Ok(match connection.body_is_read() {
@@ -259,12 +265,11 @@ impl Upload<'_> {
                     .push(ack("BUFFERING", timecode, Some(&fragment.number), None));
             }
             Some(Step::Grew { bytes, lasts_ms }) => {
-                if self.shared.config.enforce_limits {
-                    if bytes > MAX_FRAGMENT_BYTES {
-                        self.fail(AckError::MaxFragmentSizeReached, timecode);
-                    } else if lasts_ms > MAX_FRAGMENT_MS {
-                        self.fail(AckError::MaxFragmentDurationReached, timecode);
-                    }
+                let limits = self.shared.config.enforce_limits;
+                if limits && bytes > MAX_FRAGMENT_BYTES {
+                    self.fail(AckError::MaxFragmentSizeReached, timecode);
+                } else if limits && lasts_ms > MAX_FRAGMENT_MS {
+                    self.fail(AckError::MaxFragmentDurationReached, timecode);
                 }
             }
             Some(Step::Completed(fragment)) => {
@@ -381,8 +386,14 @@ mod tests {
     #[test]
     fn start_timestamps() {
         let kvssink = "AWS-SDK-KVS-CPP-CLIENT/3.6.0/1.6.4";
-        assert_eq!(parse_start("1795340110.40", kvssink), Some(1_795_340_110_040));
-        assert_eq!(parse_start("1795340110.40", "curl"), Some(1_795_340_110_400));
+        assert_eq!(
+            parse_start("1795340110.40", kvssink),
+            Some(1_795_340_110_040)
+        );
+        assert_eq!(
+            parse_start("1795340110.40", "curl"),
+            Some(1_795_340_110_400)
+        );
         assert_eq!(parse_start("1795340110", "curl"), Some(1_795_340_110_000));
         assert_eq!(parse_start("now", "curl"), None);
     }

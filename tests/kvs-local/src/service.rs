@@ -129,9 +129,7 @@ impl Shared {
         })?;
         self.stream(name)
             .filter(|stream| arn.is_none_or(|arn| arn == stream.arn))
-            .ok_or_else(|| {
-                ApiError::not_found("The requested stream is not found or not active.")
-            })
+            .ok_or_else(|| ApiError::not_found("The requested stream is not found or not active."))
     }
 
     pub(crate) fn count_call(&self, stream: &str, operation: Operation) -> Result<(), ApiError> {
@@ -307,9 +305,11 @@ async fn request(
             Err(error) => refuse(connection, &call, &serialization(&error)).await,
         },
         operation => {
-            let answer = json.map_err(|error| serialization(&error)).and_then(|json| {
-                control::handle(shared, operation, &json, call.head.header("host"))
-            });
+            let answer = json
+                .map_err(|error| serialization(&error))
+                .and_then(|json| {
+                    control::handle(shared, operation, &json, call.head.header("host"))
+                });
             match answer {
                 Ok(answer) => {
                     let response = Response::new(200).body("application/json", answer.to_string());
@@ -362,11 +362,7 @@ pub(crate) async fn refuse(
     answer_with(connection, call, error.response()).await
 }
 
-async fn scripted(
-    connection: &mut Connection,
-    call: &Call,
-    answer: &Answer,
-) -> io::Result<After> {
+async fn scripted(connection: &mut Connection, call: &Call, answer: &Answer) -> io::Result<After> {
     match answer {
         Answer::Error {
             status,
@@ -380,7 +376,7 @@ async fn scripted(
             answer_with(connection, call, response).await
         }
         Answer::Hang => {
-            connection.closed().await;
+            connection.drain().await;
             Ok(After::Fin)
         }
         Answer::Close => Ok(After::Fin),

@@ -46,7 +46,12 @@ impl StreamHandle {
     ///
     /// # Panics
     /// If it isn't Matroska; [`try_load_matroska`](StreamHandle::try_load_matroska) says so.
-    pub fn load_matroska(&self, bytes: &[u8], producer_start_ms: u64, timecodes: Timecodes) -> usize {
+    pub fn load_matroska(
+        &self,
+        bytes: &[u8],
+        producer_start_ms: u64,
+        timecodes: Timecodes,
+    ) -> usize {
         match self.try_load_matroska(bytes, producer_start_ms, timecodes) {
             Ok(fragments) => fragments,
             Err(error) => panic!("{error}"),

@@ -38,7 +38,9 @@ mod imp {
             let ca_pem = ca_cert.pem();
             let issuer = Issuer::new(ca, ca_key);
 
-            let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+            let names = ["localhost", "127.0.0.1", "::1"]
+                .map(str::to_owned)
+                .to_vec();
             let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
             params
                 .distinguished_name

@@ -26,7 +26,9 @@ fn set_up() -> (Server, Client, Synthetic) {
 fn a_cut_leaves_exactly_so_many_bytes() {
     let (server, client, media) = set_up();
     let whole = media.recording();
-    let offsets = (0..whole.len()).step_by(257).chain([1, whole.len() - 1, whole.len()]);
+    let offsets = (0..whole.len())
+        .step_by(257)
+        .chain([1, whole.len() - 1, whole.len()]);
     for offset in offsets {
         for (cut, end) in [(Cut::Fin, End::Fin), (Cut::CleanEnd, End::Clean)] {
             server.fault(Fault::get_media().cut_after(offset as u64, cut));
@@ -99,13 +101,19 @@ fn errors_in_place_of_an_answer() {
     ));
     assert_eq!(client.call("/getDataEndpoint", &endpoint).status, 200);
     let answer = client.call("/getDataEndpoint", &endpoint);
-    assert_eq!((answer.status, answer.error()), (503, "ServiceUnavailableException"));
+    assert_eq!(
+        (answer.status, answer.error()),
+        (503, "ServiceUnavailableException")
+    );
     let id = answer.header("x-amzn-requestid").unwrap().to_owned();
     let body = answer.json();
     assert!(body.to_string().contains("Come back later."), "{body}");
     assert_eq!(client.call("/getDataEndpoint", &endpoint).status, 200);
     let request = server.requests().remove(1);
-    assert_eq!(request.error_code.as_deref(), Some("ServiceUnavailableException"));
+    assert_eq!(
+        request.error_code.as_deref(),
+        Some("ServiceUnavailableException")
+    );
     assert_eq!((request.status, request.request_id), (Some(503), id));
 
     server.fault(Fault::get_media().xml_403());
@@ -172,7 +180,11 @@ fn bodies_of_any_bytes() {
         assert!(body == hostile);
         assert_eq!(ended, Some(end));
     }
-    server.fault(Fault::get_media().prefix_body(&b"before"[..]).insert_after(1, &b"between"[..]));
+    server.fault(
+        Fault::get_media()
+            .prefix_body(&b"before"[..])
+            .insert_after(1, &b"between"[..]),
+    );
     let first = media.fragments[0].document.len();
     let whole = media.recording();
     let expected = [b"before", &whole[..first], b"between", &whole[first..]].concat();
@@ -189,13 +201,19 @@ fn fragments_twice_never_and_in_the_wrong_order() {
         let index = |n: String| media.fragments.iter().position(|f| f.number == n).unwrap();
         reading.documents.iter().map(number).map(index).collect()
     };
-    assert_eq!(numbers(Fault::get_media().duplicate_fragment(2)), [0, 1, 1, 2, 3]);
+    assert_eq!(
+        numbers(Fault::get_media().duplicate_fragment(2)),
+        [0, 1, 1, 2, 3]
+    );
     assert_eq!(numbers(Fault::get_media().skip_fragment(2)), [0, 2, 3]);
     assert_eq!(numbers(Fault::get_media().swap_fragment(2)), [0, 2, 1, 3]);
 
     server.fault(Fault::get_media().omit_trailing_tags(1));
     let reading = mkv::read(&client.earliest("cam").rest().into());
-    let tokens = reading.documents.iter().map(|d| d.aws_tag("CONTINUATION_TOKEN").is_some());
+    let tokens = reading
+        .documents
+        .iter()
+        .map(|d| d.aws_tag("CONTINUATION_TOKEN").is_some());
     assert_eq!(tokens.collect::<Vec<_>>(), [true, false, false, false]);
     assert!(reading.frames().eq(media.frames().iter()));
 }
@@ -205,7 +223,10 @@ fn a_wrong_clock_refuses_signatures_and_shows_itself() {
     let (server, client, _) = set_up();
     server.fault(Fault::get_media().clock_skew(3600));
     let answer = client.earliest("cam");
-    assert_eq!((answer.status, answer.error()), (403, "InvalidSignatureException"));
+    assert_eq!(
+        (answer.status, answer.error()),
+        (403, "InvalidSignatureException")
+    );
     let date = httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
     let ahead = date.duration_since(std::time::SystemTime::now()).unwrap();
     assert!(ahead > Duration::from_secs(3500));
@@ -232,11 +253,16 @@ fn faults_add_up_and_can_be_taken_back() {
 
 #[test]
 fn latency_delays_headers() {
-    let server = Server::builder().latency(Duration::from_millis(200)).start();
+    let server = Server::builder()
+        .latency(Duration::from_millis(200))
+        .start();
     server.stream("cam");
     let begun = Instant::now();
     let body = json!({ "StreamName": "cam" });
-    assert_eq!(Client::new(&server).call("/describeStream", &body).status, 200);
+    assert_eq!(
+        Client::new(&server).call("/describeStream", &body).status,
+        200
+    );
     assert!(begun.elapsed() >= Duration::from_millis(200));
     assert_eq!(server.requests()[0].operation, Operation::DescribeStream);
 }

@@ -39,10 +39,9 @@ fn every_selector_starts_at_its_fragment() {
     let producer = third.producer_timestamp_ms;
     let server_ms = third.server_timestamp_ms;
     let after = |number: &str| json!({ "StartSelectorType": "FRAGMENT_NUMBER", "AfterFragmentNumber": number });
-    let time = |kind: &str, ms: u64| {
-        json!({ "StartSelectorType": kind, "StartTimestamp": ms as f64 / 1000.0 })
-    };
-    let token = json!({ "StartSelectorType": "CONTINUATION_TOKEN", "ContinuationToken": third.token });
+    let time = |kind: &str, ms: u64| json!({ "StartSelectorType": kind, "StartTimestamp": ms as f64 / 1000.0 });
+    let token =
+        json!({ "StartSelectorType": "CONTINUATION_TOKEN", "ContinuationToken": third.token });
     for (selector, first) in [
         (json!({ "StartSelectorType": "EARLIEST" }), 0),
         (json!({ "StartSelectorType": "NOW" }), 4),
@@ -68,7 +67,8 @@ fn a_request_is_logged_with_its_selector() {
     let media = media();
     let cam = with(&server, &media);
     cam.finish_recording();
-    let selector = json!({ "StartSelectorType": "SERVER_TIMESTAMP", "StartTimestamp": 1700000000.35 });
+    let selector =
+        json!({ "StartSelectorType": "SERVER_TIMESTAMP", "StartTimestamp": 1700000000.35 });
     let client = Client::new(&server);
     let body = json!({ "StreamARN": cam.arn(), "StartSelector": selector });
     let mut answer = client.call("/getMedia", &body);
@@ -76,7 +76,10 @@ fn a_request_is_logged_with_its_selector() {
     let bytes = answer.rest().len() as u64;
     assert!(server.wait_until(PATIENCE, |s| s.requests()[0].finished));
     let request = server.requests().remove(0);
-    assert_eq!(request.selector, Some(StartSelector::ServerTimestamp(1_700_000_000_350)));
+    assert_eq!(
+        request.selector,
+        Some(StartSelector::ServerTimestamp(1_700_000_000_350))
+    );
     assert_eq!(request.stream.as_deref(), Some("cam"));
     assert_eq!((request.status, request.request_id), (Some(200), id));
     assert_eq!((request.json, request.bytes_sent), (body, bytes));
@@ -89,13 +92,18 @@ fn recordings_are_served_as_recorded() {
         ("kinesis_video_renderer_example_output.mkv", 8),
         ("output-get-media-equal-timecode.mkv", 2),
     ] {
-        let Some(bytes) = recording(name) else { continue };
+        let Some(bytes) = recording(name) else {
+            continue;
+        };
         let server = Server::start();
         let cam = server.stream("cam");
         assert_eq!(cam.load_recording(&bytes), count, "{name}");
         assert_eq!(cam.fragments().len(), count);
         cam.finish_recording();
-        assert!(Client::new(&server).earliest("cam").rest() == bytes, "{name}");
+        assert!(
+            Client::new(&server).earliest("cam").rest() == bytes,
+            "{name}"
+        );
         let first = &cam.fragments()[0];
         assert_eq!(first.number.len(), 47);
         assert!(first.producer_timestamp_ms > 1_500_000_000_000);
@@ -206,7 +214,9 @@ fn what_is_gone_is_not_found() {
 
 #[test]
 fn retention_drops_what_is_old() {
-    let server = Server::builder().retention(Duration::from_millis(300)).start();
+    let server = Server::builder()
+        .retention(Duration::from_millis(300))
+        .start();
     let media = media();
     let cam = with(&server, &media);
     assert_eq!(cam.fragments().len(), 5);
@@ -239,7 +249,10 @@ fn a_timestamp_in_a_gap() {
     let server = Server::builder().undocumented(undocumented).start();
     with(&server, &media);
     let answer = Client::new(&server).get_media("cam", &selector);
-    assert_eq!((answer.status, answer.error()), (404, "ResourceNotFoundException"));
+    assert_eq!(
+        (answer.status, answer.error()),
+        (404, "ResourceNotFoundException")
+    );
 }
 
 #[test]
@@ -291,7 +304,10 @@ fn a_producers_media_is_wrapped() {
             assert_eq!(info.producer_timestamp_ms, made.producer_timestamp_ms);
             assert_eq!(document.aws_tag("FRAGMENT_NUMBER"), Some(&info.number[..]));
             let producer = document.aws_tag("PRODUCER_TIMESTAMP").unwrap();
-            assert_eq!(producer.replace('.', ""), made.producer_timestamp_ms.to_string());
+            assert_eq!(
+                producer.replace('.', ""),
+                made.producer_timestamp_ms.to_string()
+            );
             let token = document.aws_tag("CONTINUATION_TOKEN");
             assert_eq!(token.is_some(), trailing_tags);
             let behind = document.aws_tag("MILLIS_BEHIND_NOW");

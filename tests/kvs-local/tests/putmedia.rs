@@ -84,6 +84,8 @@ fn put(client: &Client, headers: &[(&str, &str)], body: &[u8], piece: usize, who
     }
 }
 
+type Headers = [(&'static str, &'static str)];
+
 struct Put {
     status: u16,
     error: String,
@@ -168,7 +170,8 @@ fn every_recorded_body_comes_back_block_for_block() {
         {
             let recorded: Value = serde_json::from_slice(&recorded).unwrap();
             let acks = recorded["acks"].as_array().unwrap().iter();
-            let acks = acks.map(|ack| event(&serde_json::from_str(ack[1].as_str().unwrap()).unwrap()));
+            let acks =
+                acks.map(|ack| event(&serde_json::from_str(ack[1].as_str().unwrap()).unwrap()));
             assert_eq!(put.events(), acks.collect::<Vec<_>>(), "{json}");
         }
         let reading = got(&client, &cam);
@@ -196,7 +199,11 @@ fn a_lost_connection_leaves_whole_fragments_alone() {
     let (after, _) = expected(&second);
     let cut = mkv::read(&Bytes::from(first.clone()));
     let last = *timecodes.last().unwrap() as i64 * 1_000_000;
-    let whole: Vec<_> = before.iter().filter(|f| f.time_ns < last).chain(&after).collect();
+    let whole: Vec<_> = before
+        .iter()
+        .filter(|f| f.time_ns < last)
+        .chain(&after)
+        .collect();
     for keep in [false, true] {
         let server = Server::builder().keep_partial_fragments(keep).start();
         let cam = server.stream("cam");
@@ -232,7 +239,10 @@ fn fragment_metadata_goes_to_its_fragment() {
         .documents
         .iter()
         .map(|document| {
-            let own = document.tags.iter().filter(|tag| !tag.name.starts_with("AWS_"));
+            let own = document
+                .tags
+                .iter()
+                .filter(|tag| !tag.name.starts_with("AWS_"));
             own.map(|tag| &tag.name[..]).collect()
         })
         .collect();
@@ -251,7 +261,10 @@ fn fragment_metadata_goes_to_its_fragment() {
     // Before Info in the first, after the Cluster in the others.
     let order = |index: usize, id: u32| {
         let elements = &reading.documents[index].elements;
-        elements.iter().position(|element| element.id == id).unwrap()
+        elements
+            .iter()
+            .position(|element| element.id == id)
+            .unwrap()
     };
     let (tags, info, cluster) = (0x1254_C367, 0x1549_A966, 0x1F43_B675);
     assert!(order(0, tags) < order(0, info));
@@ -332,7 +345,12 @@ fn metadata_limits() {
         let document = tagged.fragments(1).build().fragments[0].document.clone();
         let tags = mkv::read(&document).documents[0].elements[2].clone();
         let element = &document[tags.offset..tags.offset + tags.len];
-        let body = [&media.fragments[0].header[..], element, &media.fragments[0].cluster].concat();
+        let body = [
+            &media.fragments[0].header[..],
+            element,
+            &media.fragments[0].cluster,
+        ]
+        .concat();
         let name = format!("cam{index}");
         server.stream(&name);
         let headers = [
@@ -351,12 +369,20 @@ fn headers_are_checked() {
     let client = Client::new(&server);
     let name = ("x-amzn-stream-name", "cam");
     let kind = ("x-amzn-fragment-timecode-type", "ABSOLUTE");
-    let cases: [(&[(&str, &str)], u16, &str); 5] = [
+    let cases: [(&Headers, u16, &str); 5] = [
         (&[name], 400, "InvalidArgumentException"),
         (&[kind], 400, "InvalidArgumentException"),
         (&[name, (kind.0, "EPOCH")], 400, "InvalidArgumentException"),
-        (&[name, kind, ("x-amzn-producer-start-timestamp", "now")], 400, "InvalidArgumentException"),
-        (&[("x-amzn-stream-name", "dog"), kind], 404, "ResourceNotFoundException"),
+        (
+            &[name, kind, ("x-amzn-producer-start-timestamp", "now")],
+            400,
+            "InvalidArgumentException",
+        ),
+        (
+            &[("x-amzn-stream-name", "dog"), kind],
+            404,
+            "ResourceNotFoundException",
+        ),
     ];
     for (headers, status, error) in cases {
         let put = put(&client, headers, b"", 1, true);
@@ -365,7 +391,10 @@ fn headers_are_checked() {
     let mut wrong = client.clone();
     wrong.secret.push('x');
     let put = put(&wrong, &[name, kind], b"", 1, true);
-    assert_eq!((put.status, &put.error[..]), (403, "InvalidSignatureException"));
+    assert_eq!(
+        (put.status, &put.error[..]),
+        (403, "InvalidSignatureException")
+    );
 }
 
 /// kvssink signs Connection and Transfer-Encoding, a Host without port, and not its token.
@@ -374,7 +403,10 @@ fn signatures_as_kvssink_makes_them() {
     let server = Server::start();
     let cam = server.stream("cam");
     let media = Synth::new().fragments(2).build();
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let seconds = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let http_date = httpdate::HttpDate::from(SystemTime::now()).to_string();
     // "Sun, 22 Nov 2026 09:29:40 GMT"
     let part = |range| http_date.get::<std::ops::Range<usize>>(range).unwrap();
@@ -398,16 +430,24 @@ fn signatures_as_kvssink_makes_them() {
     let names = headers.map(|(name, _)| name).join(";");
     let lines: String = headers.iter().map(|(n, v)| format!("{n}:{v}\n")).collect();
     let hash = |data: &[u8]| -> String {
-        Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
+        Sha256::digest(data)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect()
     };
     let canonical = format!("POST\n/putMedia\n\n{lines}\n{names}\n{}", hash(b""));
     let scope = format!("{day}/{DEFAULT_REGION}/kinesisvideo/aws4_request");
-    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hash(canonical.as_bytes()));
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{date}\n{scope}\n{}",
+        hash(canonical.as_bytes())
+    );
     let now = SystemTime::now();
     let key = generate_signing_key(DEFAULT_SECRET_KEY, now, DEFAULT_REGION, "kinesisvideo");
     let signature = calculate_signature(key, to_sign.as_bytes());
-    let mut all: Vec<(String, String)> =
-        headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let mut all: Vec<(String, String)> = headers
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+        .collect();
     all.push((
         "Authorization".to_owned(),
         format!(
@@ -416,12 +456,20 @@ fn signatures_as_kvssink_makes_them() {
         ),
     ));
     let body = media.producer_body();
-    let chunked = [format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
+    let chunked = [
+        format!("{:x}\r\n", body.len()).as_bytes(),
+        &body,
+        b"\r\n0\r\n\r\n",
+    ]
+    .concat();
     let mut answer = Client::new(&server).send("POST", "/putMedia", &all, &chunked);
     assert_eq!((answer.status, answer.error()), (200, ""));
     answer.rest();
     let first = cam.fragments()[0].producer_timestamp_ms;
-    assert_eq!(first, seconds * 1000 + 40 + media.fragments[0].producer_timestamp_ms);
+    assert_eq!(
+        first,
+        seconds * 1000 + 40 + media.fragments[0].producer_timestamp_ms
+    );
 }
 
 #[test]
@@ -439,8 +487,14 @@ fn curl_can_upload_a_file() {
     let out = Command::new("curl")
         .args(["--silent", "--show-error", "--fail-with-body", "-T"])
         .arg(&file)
-        .args(["--aws-sigv4", &format!("aws:amz:{DEFAULT_REGION}:kinesisvideo")])
-        .args(["--user", &format!("{DEFAULT_ACCESS_KEY}:{DEFAULT_SECRET_KEY}")])
+        .args([
+            "--aws-sigv4",
+            &format!("aws:amz:{DEFAULT_REGION}:kinesisvideo"),
+        ])
+        .args([
+            "--user",
+            &format!("{DEFAULT_ACCESS_KEY}:{DEFAULT_SECRET_KEY}"),
+        ])
         .args(["-H", "x-amzn-stream-name: cam"])
         .args(["-H", "x-amzn-fragment-timecode-type: ABSOLUTE"])
         .arg(format!("{}/putMedia", server.endpoint_url()))
@@ -448,9 +502,17 @@ fn curl_can_upload_a_file() {
         .unwrap();
     std::fs::remove_file(&file).unwrap();
     let said = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     assert_eq!(said.matches("PERSISTED").count(), 3, "{said}");
-    assert!(got(&Client::new(&server), &cam).frames().eq(&media.frames()));
+    assert!(
+        got(&Client::new(&server), &cam)
+            .frames()
+            .eq(&media.frames())
+    );
 }
 
 #[test]
@@ -465,7 +527,11 @@ fn a_producer_in_this_process() {
     }
     assert_eq!(cam.fragments().iter().filter(|f| f.complete).count(), 3);
     producer.finish();
-    assert!(got(&Client::new(&server), &cam).frames().eq(&media.frames()));
+    assert!(
+        got(&Client::new(&server), &cam)
+            .frames()
+            .eq(&media.frames())
+    );
     let mut producer = cam.producer(0, Timecodes::Absolute);
     assert!(producer.write(b"no Matroska at all").is_err());
 }

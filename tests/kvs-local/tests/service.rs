@@ -34,7 +34,10 @@ fn signatures_are_verified() {
     assert_eq!(with(&|c| c.service = "kinesis".into()), invalid);
     let unknown = refused("UnrecognizedClientException");
     assert_eq!(with(&|c| c.access = "AKIDOTHER".into()), unknown);
-    assert_eq!(with(&|c| c.token = Some("a token the key has not".into())), unknown);
+    assert_eq!(
+        with(&|c| c.token = Some("a token the key has not".into())),
+        unknown
+    );
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     assert_eq!(with(&|c| c.time = SystemTime::now() - minutes(6)), invalid);
     assert_eq!(with(&|c| c.time = SystemTime::now() + minutes(6)), invalid);
@@ -43,11 +46,19 @@ fn signatures_are_verified() {
 
     let headers = [("host".to_owned(), good.address.clone())];
     let answer = good.send("POST", "/describeStream", &headers, b"{}");
-    assert_eq!((answer.status, answer.error()), (403, "MissingAuthenticationTokenException"));
+    assert_eq!(
+        (answer.status, answer.error()),
+        (403, "MissingAuthenticationTokenException")
+    );
 
     // The body is signed, too.
     let headers = good.signed("POST", "/describeStream", &[], br#"{"StreamName":"cam"}"#);
-    let answer = good.send("POST", "/describeStream", &headers, br#"{"StreamName":"dog"}"#);
+    let answer = good.send(
+        "POST",
+        "/describeStream",
+        &headers,
+        br#"{"StreamName":"dog"}"#,
+    );
     assert_eq!(answer.error(), "InvalidSignatureException");
 }
 
@@ -72,7 +83,12 @@ fn session_tokens_and_expiry() {
     let body = br#"{"StreamName":"cam"}"#;
     let mut headers = unsigned.signed("POST", "/describeStream", &[], body);
     headers.push(("x-amz-security-token".into(), "the-token".into()));
-    assert_eq!(client.send("POST", "/describeStream", &headers, body).status, 200);
+    assert_eq!(
+        client
+            .send("POST", "/describeStream", &headers, body)
+            .status,
+        200
+    );
 
     server.expire_credentials("ASIASESSION");
     assert_eq!(describe(&client), refused("ExpiredTokenException"));
@@ -93,7 +109,12 @@ fn the_host_counts_as_it_was_signed() {
     let body = br#"{"StreamName":"cam"}"#;
     let headers = client.signed("POST", "/describeStream", &[], body);
     client.address = address;
-    assert_eq!(client.send("POST", "/describeStream", &headers, body).status, 200);
+    assert_eq!(
+        client
+            .send("POST", "/describeStream", &headers, body)
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -134,14 +155,29 @@ fn arguments_are_checked() {
         json!({ "StreamARN": arn.replace("us-west-2", "us-west-1"), "StartSelector": now }),
     ] {
         let answer = client.call("/getMedia", &body);
-        assert_eq!((answer.status, answer.error()), (404, "ResourceNotFoundException"));
+        assert_eq!(
+            (answer.status, answer.error()),
+            (404, "ResourceNotFoundException")
+        );
     }
-    let answer = client.call("/getMedia", &json!({ "StreamName": 7, "StartSelector": now }));
-    assert_eq!((answer.status, answer.error()), (400, "SerializationException"));
-    let answer = client.call("/getMedia", &json!({ "StreamARN": arn, "StartSelector": now }));
+    let answer = client.call(
+        "/getMedia",
+        &json!({ "StreamName": 7, "StartSelector": now }),
+    );
+    assert_eq!(
+        (answer.status, answer.error()),
+        (400, "SerializationException")
+    );
+    let answer = client.call(
+        "/getMedia",
+        &json!({ "StreamARN": arn, "StartSelector": now }),
+    );
     assert_eq!(answer.status, 200);
     let answer = client.call("/getClip", &json!({}));
-    assert_eq!((answer.status, answer.error()), (404, "UnknownOperationException"));
+    assert_eq!(
+        (answer.status, answer.error()),
+        (404, "UnknownOperationException")
+    );
 }
 
 #[test]
@@ -150,10 +186,19 @@ fn five_calls_a_second_for_a_stream_and_operation() {
     server.stream("cam");
     server.stream("dog");
     let client = Client::new(&server);
-    let codes: Vec<_> = (0..7).map(|_| describe(&client)).collect();
-    assert!(codes[..5].iter().all(|(status, _)| *status == 200), "{codes:?}");
+    // Five within a second, though more in all where the machine is slow.
+    let begun = std::time::Instant::now();
+    let mut answered = 0;
+    let refusal = loop {
+        match describe(&client) {
+            (200, _) => answered += 1,
+            refusal => break refusal,
+        }
+    };
     let limited = (400, "ClientLimitExceededException".to_owned());
-    assert_eq!(codes[5..], [limited.clone(), limited]);
+    assert_eq!(refusal, limited);
+    let seconds = begun.elapsed().as_secs() as usize + 1;
+    assert!((5..=5 * seconds).contains(&answered), "{answered}");
     // Another stream and another operation are counted for themselves.
     let other = client.call("/describeStream", &json!({ "StreamName": "dog" }));
     assert_eq!(other.status, 200);
@@ -171,7 +216,10 @@ fn three_connections_for_a_stream() {
     assert!(open.iter().all(|answer| answer.status == 200));
     assert_eq!(server.open_connections("cam"), 3);
     let fourth = client.earliest("cam");
-    assert_eq!((fourth.status, fourth.error()), (400, "ConnectionLimitExceededException"));
+    assert_eq!(
+        (fourth.status, fourth.error()),
+        (400, "ConnectionLimitExceededException")
+    );
     drop(open);
     assert!(server.wait_until(PATIENCE, |s| s.open_connections("cam") == 0));
     assert_eq!(client.earliest("cam").status, 200);
@@ -182,19 +230,31 @@ fn the_control_plane() {
     let server = Server::builder().region("eu-central-1").start();
     let mut client = Client::new(&server);
     client.region = "eu-central-1".into();
-    let create = json!({ "StreamName": "cam.1", "DataRetentionInHours": 24, "MediaType": "video/h264" });
+    let create =
+        json!({ "StreamName": "cam.1", "DataRetentionInHours": 24, "MediaType": "video/h264" });
     let created = client.call("/createStream", &create).json();
     let arn = created["StreamARN"].as_str().unwrap().to_owned();
     assert!(arn.starts_with("arn:aws:kinesisvideo:eu-central-1:111122223333:stream/cam.1/"));
     let again = client.call("/createStream", &create);
-    assert_eq!((again.status, again.error()), (400, "ResourceInUseException"));
+    assert_eq!(
+        (again.status, again.error()),
+        (400, "ResourceInUseException")
+    );
 
     let tags = json!({ "StreamARN": arn, "Tags": { "place": "door" } });
     assert_eq!(client.call("/tagStream", &tags).status, 200);
-    let info = client.call("/describeStream", &json!({ "StreamARN": arn })).json();
+    let info = client
+        .call("/describeStream", &json!({ "StreamARN": arn }))
+        .json();
     let info = &info["StreamInfo"];
-    assert_eq!((&info["StreamName"], &info["Status"]), (&json!("cam.1"), &json!("ACTIVE")));
-    assert_eq!((&info["DataRetentionInHours"], &info["MediaType"]), (&json!(24), &json!("video/h264")));
+    assert_eq!(
+        (&info["StreamName"], &info["Status"]),
+        (&json!("cam.1"), &json!("ACTIVE"))
+    );
+    assert_eq!(
+        (&info["DataRetentionInHours"], &info["MediaType"]),
+        (&json!(24), &json!("video/h264"))
+    );
     assert!(info["CreationTime"].as_f64().unwrap() > 1.7e9);
 
     server.stream("cam.2");
@@ -222,16 +282,30 @@ fn the_control_plane() {
     let endpoint = client.call("/getDataEndpoint", &ask).json();
     assert_eq!(endpoint["DataEndpoint"], "https://elsewhere.example");
     let wrong = json!({ "StreamName": "cam.1", "APIName": "GET_EVERYTHING" });
-    assert_eq!(client.call("/getDataEndpoint", &wrong).error(), "InvalidArgumentException");
+    assert_eq!(
+        client.call("/getDataEndpoint", &wrong).error(),
+        "InvalidArgumentException"
+    );
 
-    assert_eq!(client.call("/deleteStream", &json!({ "StreamARN": arn })).status, 200);
+    assert_eq!(
+        client
+            .call("/deleteStream", &json!({ "StreamARN": arn }))
+            .status,
+        200
+    );
     let gone = client.call("/describeStream", &json!({ "StreamName": "cam.1" }));
-    assert_eq!((gone.status, gone.error()), (404, "ResourceNotFoundException"));
+    assert_eq!(
+        (gone.status, gone.error()),
+        (404, "ResourceNotFoundException")
+    );
 }
 
 #[test]
 fn streams_are_of_every_partition() {
-    for (region, start) in [("cn-north-1", "arn:aws-cn:"), ("us-gov-west-1", "arn:aws-us-gov:")] {
+    for (region, start) in [
+        ("cn-north-1", "arn:aws-cn:"),
+        ("us-gov-west-1", "arn:aws-us-gov:"),
+    ] {
         let server = Server::builder().region(region).start();
         assert!(server.stream("cam").arn().starts_with(start));
     }

@@ -18,7 +18,11 @@ fn whatever_is_made_is_read() {
                 ClusterSize::Unknown,
                 ClusterSize::UnknownIn(1),
             ] {
-                for width in [SizeWidth::Minimal, SizeWidth::AtLeast(4), SizeWidth::AtLeast(8)] {
+                for width in [
+                    SizeWidth::Minimal,
+                    SizeWidth::AtLeast(4),
+                    SizeWidth::AtLeast(8),
+                ] {
                     let media = Synth::new()
                         .tracks([TrackSpec::h264(1), TrackSpec::aac(200)])
                         .everything()
@@ -38,7 +42,10 @@ fn whatever_is_made_is_read() {
                     assert_eq!(media.frames().len(), 60);
                     for (document, made) in reading.documents.iter().zip(&media.fragments) {
                         assert_eq!(document.aws_tag("FRAGMENT_NUMBER"), Some(&made.number[..]));
-                        assert_eq!(document.tags.iter().filter(|t| t.name == "before").count(), 2);
+                        assert_eq!(
+                            document.tags.iter().filter(|t| t.name == "before").count(),
+                            2
+                        );
                         assert_eq!(document.tag("after"), Some("d\u{e9}tection"));
                         assert_eq!(document.tracks[1].codec_id, "A_AAC");
                     }
@@ -56,7 +63,10 @@ fn timescale_and_timecodes() {
         (100_000, Timecodes::Relative, 0),
         (2_000_000, Timecodes::Relative, 0),
     ] {
-        let media = Synth::new().timescale(timescale).timecodes(timecodes).build();
+        let media = Synth::new()
+            .timescale(timescale)
+            .timecodes(timecodes)
+            .build();
         let frames = media.frames();
         assert_eq!(frames[0].time_ns, start);
         assert_eq!(frames[1].time_ns, start + 200_000_000);
@@ -78,7 +88,10 @@ fn what_changes_from_a_fragment_on() {
     assert_eq!(documents[0].tracks[0].codec_id, "V_MPEG4/ISO/AVC");
     assert!(documents[1].frames.is_empty() && documents[1].cluster_timecodes.is_empty());
     let track = &documents[3].tracks[0];
-    assert_eq!((track.number, &track.codec_id[..], &track.name[..]), (3, "V_VP8", "front"));
+    assert_eq!(
+        (track.number, &track.codec_id[..], &track.name[..]),
+        (3, "V_VP8", "front")
+    );
     assert_eq!(track.codec_private, "new");
     assert_eq!(documents[3].frames[0].track, 3);
 }
@@ -105,14 +118,21 @@ fn any_cut_is_read_up_to_there_and_said_to_be_one() {
         let read: Vec<_> = reading.frames().collect();
         assert!(read.iter().copied().eq(&frames[..read.len()]), "{cut}");
         for problem in &reading.problems {
-            assert!(matches!(problem, Problem::Truncated { .. }), "{cut}: {problem:?}");
+            assert!(
+                matches!(problem, Problem::Truncated { .. }),
+                "{cut}: {problem:?}"
+            );
         }
     }
 }
 
 #[test]
 fn any_bytes_are_read_without_panic() {
-    let whole = Synth::new().everything().lacing(Lacing::Ebml, 3).build().recording();
+    let whole = Synth::new()
+        .everything()
+        .lacing(Lacing::Ebml, 3)
+        .build()
+        .recording();
     for index in 0..whole.len() {
         let mut bytes = whole.to_vec();
         bytes[index] ^= 0x55 << (index % 3);
@@ -132,7 +152,9 @@ fn recordings_hold_as_many_blocks_as_they_do() {
         ("kinesis_video_renderer_example_output.mkv", 8, 444, false),
         ("output-get-media-equal-timecode.mkv", 2, 239, true),
     ] {
-        let Some(bytes) = recording(name) else { continue };
+        let Some(bytes) = recording(name) else {
+            continue;
+        };
         let reading = mkv::read(&Bytes::from(bytes));
         assert_eq!(reading.documents.len(), documents, "{name}");
         assert_eq!(reading.frames().count(), blocks, "{name}");

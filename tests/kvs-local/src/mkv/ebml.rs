@@ -179,7 +179,7 @@ pub fn put_size(out: &mut Vec<u8>, size: u64, width: SizeWidth) {
 /// Appends an unknown size of `len` bytes (1–8).
 pub fn put_unknown_size(out: &mut Vec<u8>, len: u8) {
     let len = usize::from(len.clamp(1, 8));
-    let marked = (1u64 << (7 * len)) - 1 | 1u64 << (7 * len);
+    let marked = (1u64 << (7 * len + 1)) - 1;
     out.extend_from_slice(&marked.to_be_bytes()[8 - len..]);
 }
 

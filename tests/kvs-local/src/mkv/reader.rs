@@ -497,7 +497,7 @@ fn delace(mut body: Bytes, lacing: u8) -> Option<Vec<Bytes>> {
         }
         _ => {
             let left = body.len() - 1;
-            if left % count != 0 {
+            if !left.is_multiple_of(count) {
                 return None;
             }
             sizes.resize(count - 1, left / count);

@@ -177,7 +177,11 @@ impl State {
         let at = self
             .fragments
             .partition_point(|f| f.number < fragment.number);
-        if self.fragments.get(at).is_some_and(|f| f.number == fragment.number) {
+        if self
+            .fragments
+            .get(at)
+            .is_some_and(|f| f.number == fragment.number)
+        {
             self.fragments[at] = fragment;
         } else {
             self.fragments.insert(at, fragment);

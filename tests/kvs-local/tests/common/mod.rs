@@ -86,7 +86,11 @@ impl Client {
             .unwrap()
             .into();
         let mut headers: Vec<(String, String)> = vec![("host".into(), self.address.clone())];
-        headers.extend(extra.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        headers.extend(
+            extra
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned())),
+        );
         let url = format!("http://{}{path}", self.address);
         let request = SignableRequest::new(
             method,
@@ -104,7 +108,13 @@ impl Client {
         headers
     }
 
-    pub fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Answer {
         self.try_send(method, path, headers, body).unwrap()
     }
 
