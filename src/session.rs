@@ -9,7 +9,7 @@
 use crate::{
     aws::{self, Body, Client},
     error::{Error, ErrorKind, Recovery},
-    item::Item,
+    item::{Item, Opened},
     queue::{Closed, Queue},
     receiver::{self, Flow, Receiver},
     request::{End, Selector},
@@ -47,6 +47,12 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Failures in a row before giving up; `None`: never.
     pub max_retries: Option<u32>,
+    /// Further behind now than this, in milliseconds: skip to now.
+    pub max_lag: Option<u64>,
+    /// Whether the oldest fragment will do, should the service not have what `start` asks for.
+    pub or_oldest: bool,
+    /// What a demuxer downstream has been told, if the stream goes on after a seek.
+    pub opened: Option<Opened>,
 }
 
 /// What the application hears at once, whatever waits in the queue.
@@ -174,6 +180,7 @@ struct Worker {
     retry: Retry,
     /// Response headers have come at least once.
     has_connected: bool,
+    started: Instant,
     /// Since when no byte has come.
     quiet_since: Instant,
     items: Vec<Item>,
@@ -196,6 +203,9 @@ impl Worker {
             timeline: config.timeline,
             end_at: config.end.at,
             end_at_received: config.end.at_live.then_some(now),
+            max_lag: config.max_lag,
+            or_oldest: config.or_oldest,
+            opened: config.opened.clone(),
         });
         let retry = Retry::new(config.max_retries, now);
         Worker {
@@ -206,6 +216,7 @@ impl Worker {
             receiver,
             retry,
             has_connected: false,
+            started: Instant::now(),
             quiet_since: Instant::now(),
             items: Vec::new(),
         }
@@ -344,6 +355,8 @@ impl Worker {
                 Err(outcome) => return outcome,
             };
             self.stats.received(chunk.len() as u64);
+            self.receiver
+                .arrives(self.started.elapsed().as_nanos() as u64);
             let flow = self.receiver.push(chunk, &mut self.items);
             if let Err(closed) = self.pass_on().await {
                 return closed.into();
@@ -352,6 +365,7 @@ impl Worker {
             match flow {
                 Ok(Flow::Continue) => (),
                 Ok(Flow::End) => return Outcome::End,
+                Ok(Flow::SkipToNow) => return Outcome::Ended(Ended::Behind),
                 Err(error) => return error.of_request(request_id.as_deref()).into(),
             }
         }
