@@ -273,7 +273,9 @@ impl Worker {
     /// The end that was asked for.
     async fn end(&mut self) -> Result<(), Error> {
         self.receiver.finish(&mut self.items)?;
-        if self.pass_on().await.is_ok() && !self.receiver.has_delivered() {
+        // A demuxer that has had a header knows what to do with an end.
+        let unopened = self.config.opened.is_none() && !self.receiver.has_delivered();
+        if self.pass_on().await.is_ok() && unopened {
             let message = format!(
                 "stream {} has nothing between the start ({}) and the end that were asked for",
                 self.config.aws.stream, self.config.start

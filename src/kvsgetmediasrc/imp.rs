@@ -65,6 +65,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The wall-clock time.
+fn now() -> gst::ClockTime {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.ok().and_then(|now| gst::ClockTime::try_from(now).ok());
+    now.unwrap_or(gst::ClockTime::ZERO)
+}
+
 impl KvsGetMediaSrc {
     fn settings(&self) -> Settings {
         lock(&self.settings).clone()
@@ -132,15 +139,10 @@ impl KvsGetMediaSrc {
     /// Puts another session in the place of the one there is. The streaming thread is not running.
     fn seek(&self, seek: Seek) -> Result<(), Error> {
         let mut plan = self.settings().plan()?;
-        let sought = self.started(|started| {
-            let start = seek.start.or(started.stream.position());
-            let seek = Seek { start, ..seek };
-            (seek, started.stream.sought(seek))
-        });
-        let Some((seek, stream)) = sought else {
+        let Some(stream) = self.started(|started| started.stream.sought(seek)) else {
             return Ok(());
         };
-        seek.retarget(&mut plan.session, SystemTime::now());
+        seek.retarget(&mut plan.session, now());
         plan.session.opened = stream.opened().cloned();
         let started = self.spawn(plan, stream)?;
         let old = self.started(|state| {
@@ -189,19 +191,23 @@ impl KvsGetMediaSrc {
         })
     }
 
-    /// Takes a seek in before the base class does; false if it cannot be done.
-    fn accept_seek(&self, event: &gst::Event) -> bool {
-        let gst::EventView::Seek(event) = event.view() else {
-            return true;
+    /// The event as the base class can take it: a seek in full. `None` if it cannot be done.
+    fn accept(&self, event: gst::Event) -> Option<gst::Event> {
+        let gst::EventView::Seek(seek) = event.view() else {
+            return Some(event);
         };
-        match Seek::parse(event) {
+        match Seek::parse(seek) {
             Ok(seek) => {
+                let (position, before) = self
+                    .started(|started| (started.stream.position(), started.stream.seek()))
+                    .unwrap_or_default();
+                let seek = seek.resolve(position, before, now());
                 *lock(&self.seek) = Some(seek);
-                true
+                Some(seek.event(event.seqnum()))
             }
             Err(reason) => {
                 gst::warning!(CAT, imp = self, "Seek refused: {reason}");
-                false
+                None
             }
         }
     }
@@ -335,7 +341,8 @@ impl ElementImpl for KvsGetMediaSrc {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        self.accept_seek(&event) && self.parent_send_event(event)
+        let event = self.accept(event);
+        event.is_some_and(|event| self.parent_send_event(event))
     }
 
     fn change_state(
@@ -397,7 +404,8 @@ impl BaseSrcImpl for KvsGetMediaSrc {
     }
 
     fn event(&self, event: &gst::Event) -> bool {
-        self.accept_seek(event) && self.parent_event(event)
+        let event = self.accept(event.clone());
+        event.is_some_and(|event| self.parent_event(&event))
     }
 
     fn do_seek(&self, segment: &mut gst::Segment) -> bool {
@@ -433,11 +441,10 @@ impl BaseSrcImpl for KvsGetMediaSrc {
             }
             gst::QueryViewMut::Seeking(query) if query.format() == gst::Format::Time => {
                 let earliest = self.started(|started| started.stream.earliest()).flatten();
-                let now = SystemTime::now().duration_since(UNIX_EPOCH);
                 query.set(
                     self.is_seekable(),
                     earliest.unwrap_or(gst::ClockTime::ZERO),
-                    now.ok().and_then(|now| gst::ClockTime::try_from(now).ok()),
+                    now(),
                 );
                 true
             }

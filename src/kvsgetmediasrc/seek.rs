@@ -5,7 +5,6 @@ use crate::{
     session,
 };
 use gst::ClockTime;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A flushing seek to a wall-clock time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,6 +13,8 @@ pub(crate) struct Seek {
     pub start: Option<ClockTime>,
     /// Where to end.
     pub stop: Option<ClockTime>,
+    /// It has no end, whatever one there was before.
+    pub endless: bool,
     /// How fast downstream plays. The stream is the same.
     pub rate: f64,
     /// The flags that go on in the segment.
@@ -36,6 +37,7 @@ impl Seek {
             return Err("only flushing seeks are possible: another place is another request");
         }
         let start = time(start_type, start)?;
+        let endless = stop_type == gst::SeekType::Set;
         let stop = time(stop_type, stop)?;
         if let (Some(start), Some(stop)) = (start, stop)
             && stop <= start
@@ -45,6 +47,7 @@ impl Seek {
         Ok(Seek {
             start,
             stop,
+            endless: endless && stop.is_none(),
             rate,
             flags: segment_flags(flags),
             clips: !flags.contains(gst::SeekFlags::KEY_UNIT),
@@ -53,13 +56,49 @@ impl Seek {
 }
 
 impl Seek {
+    /// The seek in full: what `event` left as it was is taken from where the stream stands and where
+    /// the seek before it ends. What lies in the future is taken for now, of which nothing is clipped.
+    pub(crate) fn resolve(
+        self,
+        position: Option<ClockTime>,
+        before: Option<Seek>,
+        now: ClockTime,
+    ) -> Seek {
+        let start = self.start.or(position);
+        let before = before
+            .and_then(|before| before.stop)
+            .filter(|_| !self.endless);
+        Seek {
+            start,
+            stop: self
+                .stop
+                .or(before)
+                .filter(|&stop| start.is_none_or(|start| start < stop)),
+            clips: self.clips && start.is_some_and(|start| start < now),
+            ..self
+        }
+    }
+
+    /// The event for the base class, which knows nothing of wall-clock times that it could add to.
+    pub(crate) fn event(&self, seqnum: gst::Seqnum) -> gst::Event {
+        gst::event::Seek::builder(
+            self.rate,
+            gst::SeekFlags::FLUSH,
+            gst::SeekType::Set,
+            self.start.unwrap_or(ClockTime::ZERO),
+            gst::SeekType::Set,
+            self.stop,
+        )
+        .seqnum(seqnum)
+        .build()
+    }
+
     /// Makes `config` ask for the place sought: by its own clock, now where that is later, and the
     /// oldest fragment where the service has nothing there.
-    pub(crate) fn retarget(&self, config: &mut session::Config, now: SystemTime) {
+    pub(crate) fn retarget(&self, config: &mut session::Config, now: ClockTime) {
         if let Some(start) = self.start {
-            let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
             config.start = match config.timeline.source {
-                _ if u128::from(start.nseconds()) >= now.as_nanos() => Selector::Now,
+                _ if start >= now => Selector::Now,
                 TimestampSource::Producer => Selector::ProducerTimestamp(start.mseconds()),
                 TimestampSource::Server => Selector::ServerTimestamp(start.mseconds()),
             };

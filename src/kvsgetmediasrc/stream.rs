@@ -65,6 +65,11 @@ impl Stream {
         }
     }
 
+    /// The seek that it came to be here by.
+    pub(crate) fn seek(&self) -> Option<Seek> {
+        self.seek
+    }
+
     pub(crate) fn set_opened(&mut self, opened: Opened) {
         self.opened = Some(opened);
     }
@@ -309,6 +314,7 @@ mod tests {
             Stream::new(false).sought(Seek {
                 start: Some(ClockTime::from_nseconds(EPOCH + 3 * SECOND)),
                 stop: Some(ClockTime::from_nseconds(EPOCH + 10 * SECOND)),
+                endless: false,
                 rate: 2.0,
                 flags: gst::SegmentFlags::RESET,
                 clips,
