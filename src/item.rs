@@ -20,6 +20,8 @@ pub enum Item {
     Gap(Gap),
     /// The tracks of the data after differ from those of the data before.
     TracksChanged(TracksChanged),
+    /// The data after tells a demuxer of these tracks.
+    Opened(Opened),
 }
 
 /// Whole EBML elements, as slices of what the network delivered.
@@ -48,13 +50,15 @@ impl Data {
 /// Where the rewritten line stands in wall-clock time.
 ///
 /// In an archive the rewritten line *is* running time, so a GStreamer segment's `base` equals its
-/// `start`; live, `base` is `start` plus what the element adds once, when the first frame is pushed.
+/// `start`; live, `base` is `start` plus what the element adds when a frame is pushed that is due then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// The rewritten time at which it begins.
     pub start: u64,
     /// The wall-clock time of that instant.
     pub time: u64,
+    /// Live: it is due when it comes, whatever was due before.
+    pub due_now: bool,
 }
 
 /// A name and a value that the producer attached to a fragment.
@@ -109,6 +113,8 @@ pub enum GapKind {
     ClockBack,
     /// The element jumped ahead to now.
     SkippedToNow,
+    /// Live: frames come later than the latency allows for. What follows is due when it comes.
+    Late,
 }
 
 impl GapKind {
@@ -120,6 +126,7 @@ impl GapKind {
             GapKind::ProducerRestart => "producer-restart",
             GapKind::ClockBack => "clock-back",
             GapKind::SkippedToNow => "skipped-to-now",
+            GapKind::Late => "late",
         }
     }
 }
@@ -162,6 +169,16 @@ pub struct Track {
     pub rate: Option<f64>,
     /// `Channels`.
     pub channels: Option<u64>,
+}
+
+/// What a demuxer downstream has been told. A stream that begins anew for it, as after a seek, keeps
+/// to that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opened {
+    /// Nanoseconds a unit of time (`TimestampScale`). A demuxer reads it once.
+    pub scale: u64,
+    /// The tracks.
+    pub tracks: Vec<Track>,
 }
 
 /// Tracks differ from those before.

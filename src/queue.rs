@@ -208,7 +208,11 @@ mod tests {
     }
 
     fn marker(start: u64) -> Item {
-        Item::Segment(Segment { start, time: 0 })
+        Item::Segment(Segment {
+            start,
+            time: 0,
+            due_now: false,
+        })
     }
 
     fn runtime() -> tokio::runtime::Runtime {

@@ -9,7 +9,7 @@ use crate::{
     ebml,
     error::{Error, ErrorKind, Operation},
     fragment::{self, Assembler, Event, Head},
-    item::{GapKind, Item, Track},
+    item::{GapKind, Item, Opened, Track},
     request::{Selector, TimestampSource},
     resume::{Decision, Position},
     timeline::{self, Clock, Continuous, Failure, Raw},
@@ -30,6 +30,12 @@ pub struct Config {
     pub end_at: Option<u64>,
     /// End before the first fragment that the service received at or after this, likewise.
     pub end_at_received: Option<u64>,
+    /// Further behind now than this, in milliseconds: ask for now.
+    pub max_lag: Option<u64>,
+    /// Whether the oldest fragment will do, should the service not have what `start` asks for.
+    pub or_oldest: bool,
+    /// What a demuxer downstream has been told, if the stream goes on after a seek.
+    pub opened: Option<Opened>,
 }
 
 /// Whether to go on.
@@ -39,6 +45,8 @@ pub enum Flow {
     Continue,
     /// The end that was asked for has come.
     End,
+    /// With another connection, which begins at now.
+    SkipToNow,
 }
 
 #[derive(Debug)]
@@ -64,6 +72,9 @@ pub struct Receiver {
     source: TimestampSource,
     end_at: Option<u64>,
     end_at_received: Option<u64>,
+    max_lag: Option<u64>,
+    /// Too far behind now, and skipping has not helped yet.
+    lags: bool,
     position: Position,
     stream: Stream,
     body: Assembler,
@@ -79,10 +90,14 @@ impl Receiver {
             source: config.timeline.source,
             end_at: config.end_at,
             end_at_received: config.end_at_received,
-            position: Position::new(config.start),
+            max_lag: config.max_lag,
+            lags: false,
+            position: Position::new(config.start, config.or_oldest),
             stream: match config.raw {
                 true => Stream::Raw(Raw::default()),
-                false => Stream::Continuous(Box::new(Continuous::new(config.timeline))),
+                false => {
+                    Stream::Continuous(Box::new(Continuous::new(config.timeline, config.opened)))
+                }
             },
             body: Assembler::default(),
             handling: Handling::Undecided,
@@ -104,6 +119,13 @@ impl Receiver {
     /// Whether any frame has been delivered, of this body or one before.
     pub fn has_delivered(&self) -> bool {
         self.has_delivered
+    }
+
+    /// Says what time it is when the next bytes arrive, in nanoseconds since any moment.
+    pub fn arrives(&mut self, now: u64) {
+        if let Stream::Continuous(stream) = &mut self.stream {
+            stream.arrives(now);
+        }
     }
 
     /// A new body begins.
@@ -162,7 +184,14 @@ impl Receiver {
                         Stream::Raw(raw) => raw.block(),
                     }
                 }
-                Event::End(end) => self.end(end, items)?,
+                Event::End(end) => {
+                    let behind = end.millis_behind_now;
+                    self.end(end, items)?;
+                    if self.falls_behind(behind) {
+                        self.position.skip_to_now();
+                        return Ok(Flow::SkipToNow);
+                    }
+                }
                 Event::Fault(error) => return Err(*error),
             }
         }
@@ -170,6 +199,17 @@ impl Receiver {
             self.position.announced(head);
         }
         Ok(Flow::Continue)
+    }
+
+    /// Whether the stream has come to lag too far behind now. Says so once: where now is no nearer, as
+    /// with a producer at rest, asking again does not help.
+    fn falls_behind(&mut self, millis: Option<u64>) -> bool {
+        let (Some(millis), Some(max)) = (millis, self.max_lag) else {
+            return false;
+        };
+        let lags = millis > max;
+        let lagged = std::mem::replace(&mut self.lags, lags);
+        lags && !lagged
     }
 
     fn is_end(&self, head: &Head) -> bool {

@@ -55,6 +55,10 @@ enum Way {
     Timestamp,
     /// From the oldest fragment; what was delivered is skipped.
     Earliest,
+    /// From the oldest fragment, since there is none where the user asked to begin.
+    Oldest,
+    /// From now, on purpose.
+    Now,
 }
 
 /// How far the stream has been delivered.
@@ -64,16 +68,19 @@ pub struct Position {
     complete: Option<Complete>,
     partial: Option<Partial>,
     way: Way,
+    /// Whether the oldest fragment will do where there is none to begin at.
+    or_oldest: bool,
 }
 
 impl Position {
-    /// Nothing delivered; the user asks to begin at `start`.
-    pub fn new(start: Selector) -> Self {
+    /// Nothing delivered; the user asks to begin at `start`, and `or_oldest` where that is not to be had.
+    pub fn new(start: Selector, or_oldest: bool) -> Self {
         Position {
             start,
             complete: None,
             partial: None,
             way: Way::Exact,
+            or_oldest,
         }
     }
 
@@ -82,7 +89,8 @@ impl Position {
         match (self.way, self.server_timestamp()) {
             (Way::Exact, _) => self.exact(),
             (Way::Timestamp, Some(timestamp)) => Selector::ServerTimestamp(timestamp / 1_000_000),
-            (Way::Timestamp, None) | (Way::Earliest, _) => Selector::Earliest,
+            (Way::Timestamp, None) | (Way::Earliest | Way::Oldest, _) => Selector::Earliest,
+            (Way::Now, _) => Selector::Now,
         }
     }
 
@@ -167,7 +175,16 @@ impl Position {
     }
 
     fn interruption(&self, way: Way, cut: bool) -> Option<GapKind> {
-        (cut || way != Way::Exact).then_some(GapKind::Lost)
+        match way {
+            Way::Now => Some(GapKind::SkippedToNow),
+            Way::Timestamp | Way::Earliest => Some(GapKind::Lost),
+            Way::Exact | Way::Oldest => cut.then_some(GapKind::Lost),
+        }
+    }
+
+    /// The next fragment wanted is the latest.
+    pub fn skip_to_now(&mut self) {
+        self.way = Way::Now;
     }
 
     fn is_old(&self, number: &Number) -> bool {
@@ -213,10 +230,10 @@ impl Position {
     /// way to go on; there is none back to where the user asked to begin.
     pub fn gone(&mut self) -> bool {
         self.way = match self.way {
-            _ if !self.has_begun() => return false,
-            Way::Exact => Way::Timestamp,
+            Way::Exact if self.has_begun() => Way::Timestamp,
+            Way::Exact if self.or_oldest => Way::Oldest,
             Way::Timestamp => Way::Earliest,
-            Way::Earliest => return false,
+            Way::Exact | Way::Earliest | Way::Oldest | Way::Now => return false,
         };
         true
     }
@@ -244,6 +261,8 @@ pub enum Ended {
     },
     /// No byte came for `idle-timeout`.
     Silent,
+    /// What came had fallen too far behind now.
+    Behind,
     /// There was none, or it broke.
     Failed(Error),
 }
@@ -326,6 +345,7 @@ impl Retry {
                 return self.connect("idle", delay);
             }
             Ended::Silent => return self.connect("silent", Duration::ZERO),
+            Ended::Behind => return self.connect("behind", Duration::ZERO),
             Ended::Failed(error) => error,
         };
         match error.kind.recovery() {

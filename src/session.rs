@@ -9,7 +9,7 @@
 use crate::{
     aws::{self, Body, Client},
     error::{Error, ErrorKind, Recovery},
-    item::Item,
+    item::{Item, Opened},
     queue::{Closed, Queue},
     receiver::{self, Flow, Receiver},
     request::{End, Selector},
@@ -47,6 +47,12 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Failures in a row before giving up; `None`: never.
     pub max_retries: Option<u32>,
+    /// Further behind now than this, in milliseconds: skip to now.
+    pub max_lag: Option<u64>,
+    /// Whether the oldest fragment will do, should the service not have what `start` asks for.
+    pub or_oldest: bool,
+    /// What a demuxer downstream has been told, if the stream goes on after a seek.
+    pub opened: Option<Opened>,
 }
 
 /// What the application hears at once, whatever waits in the queue.
@@ -174,6 +180,7 @@ struct Worker {
     retry: Retry,
     /// Response headers have come at least once.
     has_connected: bool,
+    started: Instant,
     /// Since when no byte has come.
     quiet_since: Instant,
     items: Vec<Item>,
@@ -196,6 +203,9 @@ impl Worker {
             timeline: config.timeline,
             end_at: config.end.at,
             end_at_received: config.end.at_live.then_some(now),
+            max_lag: config.max_lag,
+            or_oldest: config.or_oldest,
+            opened: config.opened.clone(),
         });
         let retry = Retry::new(config.max_retries, now);
         Worker {
@@ -206,6 +216,7 @@ impl Worker {
             receiver,
             retry,
             has_connected: false,
+            started: Instant::now(),
             quiet_since: Instant::now(),
             items: Vec::new(),
         }
@@ -262,7 +273,9 @@ impl Worker {
     /// The end that was asked for.
     async fn end(&mut self) -> Result<(), Error> {
         self.receiver.finish(&mut self.items)?;
-        if self.pass_on().await.is_ok() && !self.receiver.has_delivered() {
+        // A demuxer that has had a header knows what to do with an end.
+        let unopened = self.config.opened.is_none() && !self.receiver.has_delivered();
+        if self.pass_on().await.is_ok() && unopened {
             let message = format!(
                 "stream {} has nothing between the start ({}) and the end that were asked for",
                 self.config.aws.stream, self.config.start
@@ -344,6 +357,8 @@ impl Worker {
                 Err(outcome) => return outcome,
             };
             self.stats.received(chunk.len() as u64);
+            self.receiver
+                .arrives(self.started.elapsed().as_nanos() as u64);
             let flow = self.receiver.push(chunk, &mut self.items);
             if let Err(closed) = self.pass_on().await {
                 return closed.into();
@@ -352,6 +367,7 @@ impl Worker {
             match flow {
                 Ok(Flow::Continue) => (),
                 Ok(Flow::End) => return Outcome::End,
+                Ok(Flow::SkipToNow) => return Outcome::Ended(Ended::Behind),
                 Err(error) => return error.of_request(request_id.as_deref()).into(),
             }
         }

@@ -354,6 +354,7 @@ fn every_property_is_described() {
         "mode",
         "latency",
         "max-gap",
+        "max-lag",
         "timestamp-source",
         "connect-audio",
         "connect-timeout",
@@ -583,7 +584,14 @@ fn queries_before_any_data() {
     assert_eq!(element.query_position::<gst::ClockTime>(), None);
     let mut query = gst::query::Seeking::new(gst::Format::Time);
     assert!(element.query(&mut query));
-    assert!(!query.result().0);
+    // From the beginning of time, as long as nothing else is known, to now.
+    let (seekable, start, end) = query.result();
+    assert!(seekable);
+    assert_eq!(start, gst::ClockTime::ZERO.into());
+    assert!(
+        matches!(end, gst::GenericFormattedValue::Time(Some(now)) if now.seconds() > 1_700_000_000)
+    );
+    assert_eq!(element.query_duration::<gst::ClockTime>(), None);
     let mut query = gst::query::Scheduling::new();
     assert!(element.static_pad("src").unwrap().query(&mut query));
     assert!(query.has_scheduling_mode(gst::PadMode::Push));

@@ -283,3 +283,24 @@ fn a_fragment_without_a_token_is_resumed_after_by_number() {
     assert_eq!(ends, 2);
     assert_eq!(Outcome::of(items).frames().len(), media.frames().len());
 }
+
+#[test]
+fn a_seek_to_where_nothing_is_begins_with_the_oldest() {
+    let start = Selector::ProducerTimestamp(1);
+    let mut receiver = Receiver::new(Config {
+        or_oldest: true,
+        ..config(start.clone())
+    });
+    assert_eq!(receiver.position().request(), start);
+    assert!(receiver.position().gone());
+    assert_eq!(receiver.position().request(), Selector::Earliest);
+    let media = every_form();
+    let mut items = Vec::new();
+    receiver.open();
+    let all = body(&media, &Selector::Earliest);
+    feed(&mut receiver, &all, LARGE, &mut items).unwrap();
+    assert!(Outcome::of(items).gaps().is_empty());
+
+    let mut receiver = Receiver::new(config(start));
+    assert!(!receiver.position().gone(), "the user's own start");
+}

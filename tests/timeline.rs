@@ -144,7 +144,8 @@ fn stream_time_is_the_producers_clock() {
         segments(&outcome),
         [Segment {
             start: 0,
-            time: START * MS
+            time: START * MS,
+            due_now: false,
         }]
     );
     assert_times(
@@ -543,4 +544,139 @@ fn call_audio_is_announced_as_what_it_is() {
         ["A_AAC", "A_AAC"]
     );
     assert_eq!(codecs(&call("none"), ConnectAudio::On), [PCM, PCM]);
+}
+
+#[test]
+fn tracks_that_are_followed_begin_a_document_of_their_own() {
+    let media = Synth::new()
+        .fragments(4)
+        .from_fragment(2, |fragment| {
+            fragment.tracks = vec![TrackSpec::vp8(1), TrackSpec::aac(2)]
+        })
+        .build();
+    for config in [archive(), live()] {
+        let config = Config {
+            timeline: timeline::Config {
+                follow_tracks: true,
+                ..config.timeline
+            },
+            ..config
+        };
+        let outcome = receive(&media, &config);
+        assert!(!changes(&outcome)[0].compatible);
+        let reading = mkv::read(&Bytes::from(outcome.bytes.clone()));
+        let codecs = |document: &mkv::Document| {
+            let codecs = document.tracks.iter().map(|track| track.codec_id.clone());
+            codecs.collect::<Vec<_>>()
+        };
+        assert_eq!(codecs(&reading.documents[0]), ["V_MPEG4/ISO/AVC"]);
+        assert_eq!(codecs(&reading.documents[1]), ["V_VP8", "A_AAC"]);
+        // Time goes on as if nothing had changed.
+        let frames = seen(&outcome);
+        assert_times(
+            &frames,
+            &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+        );
+        assert!(
+            frames
+                .iter()
+                .all(|frame| frame.pts == frame.stream_time - START)
+        );
+        assert!(kinds(&outcome).is_empty());
+    }
+}
+
+#[test]
+fn live_frames_that_come_late_are_due_when_they_come() {
+    let media = Synth::new().fragments(5).build();
+    let config = Config {
+        timeline: timeline::Config {
+            max_lateness: Some(2000 * MS),
+            ..live().timeline
+        },
+        ..live()
+    };
+    // When the fragments arrive: the third is as late as it may be, the fourth later.
+    let receive = |arrivals: [u64; 5]| {
+        let mut receiver = Receiver::new(config.clone());
+        let mut items = Vec::new();
+        receiver.open();
+        for (fragment, arrival) in media.fragments.iter().zip(arrivals) {
+            receiver.arrives(arrival * MS);
+            receiver
+                .push(fragment.document.clone(), &mut items)
+                .unwrap();
+        }
+        Outcome::of(items)
+    };
+    let outcome = receive([7000, 9000, 13_000, 13_100, 15_000]);
+    assert_eq!(segments(&outcome).len(), 1);
+    let outcome = receive([7000, 9000, 13_001, 13_100, 17_001]);
+    let segments = segments(&outcome);
+    assert_eq!(segments.len(), 2);
+    assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, true));
+    assert_eq!(kinds(&outcome), [GapKind::Late]);
+    assert_times(
+        &seen(&outcome),
+        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+    );
+}
+
+#[test]
+fn what_lags_too_far_behind_is_left_for_now_once() {
+    let media = Synth::new()
+        .fragments(6)
+        .each(|index, fragment| fragment.millis_behind = [500, 9000, 9000, 9000, 100, 9000][index])
+        .build();
+    let mut receiver = Receiver::new(Config {
+        max_lag: Some(8000),
+        ..live()
+    });
+    let mut items = Vec::new();
+    receiver.open();
+    let all = body(&media, &Selector::Earliest);
+    assert_eq!(
+        feed(&mut receiver, &all, 100, &mut items),
+        Ok(Flow::SkipToNow)
+    );
+    assert_eq!(receiver.position().request(), Selector::Now);
+    receiver.open();
+    // Now is no nearer, and then it is.
+    let rest: Bytes = documents(&media, &Selector::Earliest)[3..].concat().into();
+    assert_eq!(
+        feed(&mut receiver, &rest, 100, &mut items),
+        Ok(Flow::SkipToNow)
+    );
+    let outcome = Outcome::of(items);
+    assert_eq!(outcome.ends().len(), 5);
+    assert_eq!(kinds(&outcome), [GapKind::SkippedToNow]);
+    assert_eq!(
+        outcome.gaps()[0].to_fragment.as_ref(),
+        Some(&media.fragments[3].number)
+    );
+}
+
+#[test]
+fn after_a_seek_a_demuxer_is_not_told_again() {
+    let media = Synth::new().fragments(2).build();
+    let first = receive(&media, &archive());
+    let opened = |outcome: &Outcome| {
+        let mut opened = outcome.others.iter().filter_map(|(_, item)| match item {
+            Item::Opened(opened) => Some(opened.clone()),
+            _ => None,
+        });
+        (opened.next(), opened.next())
+    };
+    let (Some(told), None) = opened(&first) else {
+        panic!("told once")
+    };
+    let config = Config {
+        opened: Some(told),
+        ..archive()
+    };
+    let again = receive(&media, &config);
+    assert_eq!(opened(&again), (None, None));
+    let reading = mkv::read(&Bytes::from(again.bytes.clone()));
+    assert!(reading.documents[0].tracks.is_empty());
+    assert_eq!(again.frames(), first.frames());
 }

@@ -2,6 +2,7 @@
 
 use super::{
     CAT, CAT_DATA, Payload, messages, properties,
+    seek::Seek,
     settings::{Plan, Settings},
     stream::Stream,
     uri::{KvsUri, SCHEME},
@@ -20,8 +21,11 @@ use gst_base::{
     subclass::{base_src::CreateSuccess, prelude::*},
 };
 use std::{
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// How long a stop may wait for the session's task to be gone.
@@ -40,6 +44,7 @@ struct Started {
     session: Session,
     stream_name: Arc<str>,
     stream: Stream,
+    flushing: bool,
 }
 
 #[derive(Default)]
@@ -49,11 +54,22 @@ pub struct KvsGetMediaSrc {
     /// Those of the last run stay readable after it.
     stats: Mutex<Arc<Stats>>,
     progress: messages::Progress,
+    /// What the seek that is under way asks for.
+    seek: Mutex<Option<Seek>>,
+    /// Whether tracks that a demuxer cannot follow are announced downstream rather than an error.
+    follow_tracks: AtomicBool,
 }
 
 // Nothing panics while one of the locks is held, and a value in them is never half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wall-clock time.
+fn now() -> gst::ClockTime {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.ok().and_then(|now| gst::ClockTime::try_from(now).ok());
+    now.unwrap_or(gst::ClockTime::ZERO)
 }
 
 impl KvsGetMediaSrc {
@@ -67,6 +83,13 @@ impl KvsGetMediaSrc {
             State::Started(started) => Some(run(started)),
             State::Stopped => None,
         }
+    }
+
+    fn set_flushing(&self, flushing: bool) {
+        self.started(|started| {
+            started.flushing = flushing;
+            started.queue.set_flushing(flushing);
+        });
     }
 
     fn queue(&self) -> Option<Arc<Queue>> {
@@ -95,19 +118,63 @@ impl KvsGetMediaSrc {
         Ok(())
     }
 
-    fn spawn(&self) -> Result<(), Error> {
+    /// Makes the element announce tracks that a demuxer cannot follow by an event
+    /// `kvs-tracks-changed`, after which a document of its own begins, instead of failing.
+    #[allow(dead_code)] // for the bin around this element
+    pub(crate) fn set_follow_tracks(&self, follow: bool) {
+        self.follow_tracks.store(follow, Ordering::Relaxed);
+    }
+
+    fn start_session(&self) -> Result<(), Error> {
         let settings = self.settings();
         gst::info!(CAT, imp = self, "Starting with {settings:?}");
+        let plan = settings.plan()?;
+        *lock(&self.stats) = Arc::new(Stats::default());
+        let stream = Stream::new(plan.live);
+        let started = self.spawn(plan, stream)?;
+        *lock(&self.state) = State::Started(Box::new(started));
+        Ok(())
+    }
+
+    /// Puts another session in the place of the one there is. The streaming thread is not running.
+    fn seek(&self, seek: Seek) -> Result<(), Error> {
+        let mut plan = self.settings().plan()?;
+        let Some(stream) = self.started(|started| started.stream.sought(seek)) else {
+            return Ok(());
+        };
+        seek.retarget(&mut plan.session, now());
+        plan.session.opened = stream.opened().cloned();
+        let started = self.spawn(plan, stream)?;
+        let old = self.started(|state| {
+            let flushing = state.flushing;
+            started.queue.set_flushing(flushing);
+            std::mem::replace(
+                state,
+                Started {
+                    flushing,
+                    ..started
+                },
+            )
+        });
+        // Dropping it cancels its session, which is not waited for: nothing it still does reaches
+        // anyone.
+        if let Some(old) = old {
+            old.queue.close();
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, plan: Plan, stream: Stream) -> Result<Started, Error> {
         let Plan {
-            session: config,
-            live,
+            session: mut config,
+            live: _,
             queue_bytes,
-        } = settings.plan()?;
+        } = plan;
+        config.timeline.follow_tracks = self.follow_tracks.load(Ordering::Relaxed);
         let runtime = runtime::handle()?;
         let stream_name = config.aws.stream.name().into();
         let queue = Queue::new(queue_bytes);
-        let stats = Arc::new(Stats::default());
-        *lock(&self.stats) = stats.clone();
+        let stats = lock(&self.stats).clone();
         let weak = self.downgrade();
         let session = Session::spawn(runtime, config, queue.clone(), stats, move |notice| {
             if let Some(imp) = weak.upgrade() {
@@ -115,13 +182,34 @@ impl KvsGetMediaSrc {
                 imp.progress.post_notice(imp.obj().upcast_ref(), &notice);
             }
         });
-        *lock(&self.state) = State::Started(Box::new(Started {
+        Ok(Started {
             queue,
             session,
             stream_name,
-            stream: Stream::new(live),
-        }));
-        Ok(())
+            stream,
+            flushing: false,
+        })
+    }
+
+    /// The event as the base class can take it: a seek in full. `None` if it cannot be done.
+    fn accept(&self, event: gst::Event) -> Option<gst::Event> {
+        let gst::EventView::Seek(seek) = event.view() else {
+            return Some(event);
+        };
+        match Seek::parse(seek) {
+            Ok(seek) => {
+                let (position, before) = self
+                    .started(|started| (started.stream.position(), started.stream.seek()))
+                    .unwrap_or_default();
+                let seek = seek.resolve(position, before, now());
+                *lock(&self.seek) = Some(seek);
+                Some(seek.event(event.seqnum()))
+            }
+            Err(reason) => {
+                gst::warning!(CAT, imp = self, "Seek refused: {reason}");
+                None
+            }
+        }
     }
 
     /// Does what an item asks for. Data waits in the stream to be returned.
@@ -170,6 +258,12 @@ impl KvsGetMediaSrc {
             Item::TracksChanged(change) => {
                 gst::info!(CAT_DATA, imp = self, "{change:?}");
                 messages::post_tracks_changed(obj.upcast_ref(), &change);
+                if !change.compatible && self.follow_tracks.load(Ordering::Relaxed) {
+                    self.parent_send_event(messages::tracks_changed_event());
+                }
+            }
+            Item::Opened(opened) => {
+                self.started(|started| started.stream.set_opened(opened));
             }
         }
         Ok(())
@@ -246,6 +340,11 @@ impl ElementImpl for KvsGetMediaSrc {
         &TEMPLATES
     }
 
+    fn send_event(&self, event: gst::Event) -> bool {
+        let event = self.accept(event);
+        event.is_some_and(|event| self.parent_send_event(event))
+    }
+
     fn change_state(
         &self,
         transition: gst::StateChange,
@@ -285,7 +384,7 @@ impl URIHandlerImpl for KvsGetMediaSrc {
 
 impl BaseSrcImpl for KvsGetMediaSrc {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        self.spawn()
+        self.start_session()
             .map_err(|error| gst::error_msg!(gst::ResourceError::Failed, ["{error}"]))
     }
 
@@ -301,7 +400,28 @@ impl BaseSrcImpl for KvsGetMediaSrc {
     }
 
     fn is_seekable(&self) -> bool {
-        false
+        lock(&self.settings).payload == Payload::Continuous
+    }
+
+    fn event(&self, event: &gst::Event) -> bool {
+        let event = self.accept(event.clone());
+        event.is_some_and(|event| self.parent_event(&event))
+    }
+
+    fn do_seek(&self, segment: &mut gst::Segment) -> bool {
+        // The base class also comes here when it starts, without a seek.
+        let Some(seek) = lock(&self.seek).take() else {
+            return true;
+        };
+        gst::info!(CAT, imp = self, "{seek:?}");
+        segment.set_rate(seek.rate);
+        match self.seek(seek) {
+            Ok(()) => true,
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
@@ -319,6 +439,17 @@ impl BaseSrcImpl for KvsGetMediaSrc {
                 query.set(true, gst::ClockTime::from_mseconds(latency.into()), None);
                 true
             }
+            gst::QueryViewMut::Seeking(query) if query.format() == gst::Format::Time => {
+                let earliest = self.started(|started| started.stream.earliest()).flatten();
+                query.set(
+                    self.is_seekable(),
+                    earliest.unwrap_or(gst::ClockTime::ZERO),
+                    now(),
+                );
+                true
+            }
+            // It grows as long as the stream does.
+            gst::QueryViewMut::Duration(_) => false,
             gst::QueryViewMut::Position(query) if query.format() == gst::Format::Time => {
                 match self.started(|started| started.stream.position()).flatten() {
                     Some(position) => {
@@ -333,16 +464,12 @@ impl BaseSrcImpl for KvsGetMediaSrc {
     }
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
-        if let Some(queue) = self.queue() {
-            queue.set_flushing(true);
-        }
+        self.set_flushing(true);
         Ok(())
     }
 
     fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
-        if let Some(queue) = self.queue() {
-            queue.set_flushing(false);
-        }
+        self.set_flushing(false);
         Ok(())
     }
 }

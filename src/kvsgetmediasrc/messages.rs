@@ -81,6 +81,12 @@ pub(crate) fn fragment_event(stream: &str, start: &FragmentStart) -> gst::Event 
     gst::event::CustomDownstream::new(fragment_structure(stream, start).build())
 }
 
+/// The event that goes downstream where tracks begin that the demuxer before cannot follow.
+pub(crate) fn tracks_changed_event() -> gst::Event {
+    let structure = Structure::builder("kvs-tracks-changed").field("compatible", false);
+    gst::event::CustomDownstream::new(structure.build())
+}
+
 /// The structure of the message after the last frame of a fragment.
 fn fragment_message(stream: &str, end: &FragmentEnd) -> Structure {
     fragment_structure(stream, &end.start)

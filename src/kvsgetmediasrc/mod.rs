@@ -13,7 +13,8 @@
 mod imp;
 pub(crate) mod messages;
 pub(crate) mod properties;
-pub(crate) mod settings;
+pub(crate) mod seek;
+mod settings;
 mod stream;
 pub(crate) mod tags;
 pub(crate) mod uri;

@@ -422,10 +422,17 @@ pub(crate) static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| {
              playback goes on at once; stream time shows it. Live: holes stay",
             field!(max_gap),
         ),
+        clock_time(
+            "max-lag",
+            "Maximum lag",
+            "Live: further behind now than this, in nanoseconds, the stream is left where it is and \
+             taken up at its latest fragment, and a kvs-gap message says so. 0: never",
+            field!(max_lag),
+        ),
         choice(
             "timestamp-source",
             "Timestamp source",
-            "Which clock stream time and end-timestamp mean",
+            "Which clock stream time, seeks and end-timestamp mean",
             field!(timestamp_source),
         ),
         choice(

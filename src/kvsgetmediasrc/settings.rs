@@ -12,6 +12,7 @@ use url::Url;
 
 const DEFAULT_LATENCY_MS: u32 = 2_000;
 const DEFAULT_MAX_GAP_NS: u64 = 1_000_000_000;
+const DEFAULT_MAX_LAG_NS: u64 = 0;
 const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 10_000;
 const DEFAULT_IDLE_TIMEOUT_MS: u32 = 60_000;
 const DEFAULT_MAX_RETRIES: i32 = 10;
@@ -70,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) latency: u32,
     pub(crate) max_gap: u64,
+    pub(crate) max_lag: u64,
     pub(crate) timestamp_source: TimestampSource,
     pub(crate) connect_audio: ConnectAudio,
     pub(crate) connect_timeout: u32,
@@ -102,6 +104,7 @@ impl Default for Settings {
             mode: Mode::default(),
             latency: DEFAULT_LATENCY_MS,
             max_gap: DEFAULT_MAX_GAP_NS,
+            max_lag: DEFAULT_MAX_LAG_NS,
             timestamp_source: TimestampSource::default(),
             connect_audio: ConnectAudio::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT_MS,
@@ -171,6 +174,8 @@ impl Settings {
                     // GST_CLOCK_TIME_NONE is the largest number there is: no limit.
                     max_gap: self.max_gap,
                     close_holes: !live,
+                    max_lateness: live.then_some(u64::from(self.latency) * 1_000_000),
+                    follow_tracks: false,
                     connect_audio: match self.connect_audio {
                         ConnectAudio::Auto => timeline::ConnectAudio::Auto,
                         ConnectAudio::Off => timeline::ConnectAudio::Off,
@@ -179,6 +184,9 @@ impl Settings {
                 },
                 idle_timeout: Duration::from_millis(self.idle_timeout.into()),
                 max_retries: u32::try_from(self.max_retries).ok(),
+                max_lag: Some(self.max_lag / 1_000_000).filter(|&lag| live && lag > 0),
+                or_oldest: false,
+                opened: None,
             },
         })
     }

@@ -1,6 +1,7 @@
 //! Items as buffers and segments: what the streaming thread remembers between two of them.
 
-use crate::item::{Data, Segment};
+use super::seek::Seek;
+use crate::item::{Data, Opened, Segment};
 use gst::ClockTime;
 use std::collections::VecDeque;
 
@@ -21,11 +22,19 @@ struct Anchor {
 #[derive(Debug)]
 pub(crate) struct Stream {
     live: bool,
+    /// What the stream was sought to, if it was.
+    seek: Option<Seek>,
     anchor: Option<Anchor>,
+    /// How much of the line a seek has clipped.
+    clipped: ClockTime,
     /// Holds from the next data on, and has not been sent.
     pending: Option<Segment>,
     current: Option<gst::FormattedSegment<ClockTime>>,
     position: Option<ClockTime>,
+    /// What the demuxer downstream has been told.
+    opened: Option<Opened>,
+    /// The earliest wall-clock time that has come.
+    earliest: Option<ClockTime>,
     /// The rest of the data that the last buffer began.
     buffers: VecDeque<gst::Buffer>,
 }
@@ -34,12 +43,44 @@ impl Stream {
     pub(crate) fn new(live: bool) -> Stream {
         Stream {
             live,
+            seek: None,
             anchor: None,
+            clipped: ClockTime::ZERO,
             pending: None,
             current: None,
             position: None,
+            opened: None,
+            earliest: None,
             buffers: VecDeque::new(),
         }
+    }
+
+    /// The stream after a seek: what downstream knows stays known, time begins anew.
+    pub(crate) fn sought(&self, seek: Seek) -> Stream {
+        Stream {
+            seek: Some(seek),
+            opened: self.opened.clone(),
+            earliest: self.earliest,
+            ..Stream::new(self.live)
+        }
+    }
+
+    /// The seek that it came to be here by.
+    pub(crate) fn seek(&self) -> Option<Seek> {
+        self.seek
+    }
+
+    pub(crate) fn set_opened(&mut self, opened: Opened) {
+        self.opened = Some(opened);
+    }
+
+    pub(crate) fn opened(&self) -> Option<&Opened> {
+        self.opened.as_ref()
+    }
+
+    /// The earliest wall-clock time that has come.
+    pub(crate) fn earliest(&self) -> Option<ClockTime> {
+        self.earliest
     }
 
     /// A segment that holds from the next data on.
@@ -49,8 +90,8 @@ impl Stream {
 
     /// Takes data in, to be had from [`Stream::next_buffer`]; returns the segment to send before it.
     ///
-    /// `running_time` is asked once, for the first segment of a live stream: what arrives now is
-    /// due now, plus the latency.
+    /// `running_time` is asked for the first segment of a live stream and for those that are due when
+    /// they come: what arrives then is due then, plus the latency.
     pub(crate) fn add_data(
         &mut self,
         data: Data,
@@ -64,7 +105,10 @@ impl Stream {
             self.current = Some(segment.clone());
             self.position = segment.start();
         }
-        self.position = data.pts.map(ClockTime::from_nseconds).or(self.position);
+        let pts = data.pts.map(ClockTime::from_nseconds);
+        // Frames that are clipped do not take the position back.
+        let start = self.current.as_ref().and_then(|segment| segment.start());
+        self.position = pts.max(start.filter(|_| pts.is_some())).or(self.position);
         self.buffers.extend(buffers(data));
         segment
     }
@@ -75,23 +119,60 @@ impl Stream {
         running_time: impl FnOnce() -> Option<ClockTime>,
     ) -> gst::FormattedSegment<ClockTime> {
         let start = ClockTime::from_nseconds(segment.start);
-        let base = if self.live {
-            let anchor = *self.anchor.get_or_insert_with(|| Anchor {
-                running: running_time().unwrap_or(ClockTime::ZERO),
-                start,
-            });
-            anchor
-                .running
-                .saturating_add(start.saturating_sub(anchor.start))
+        let time = ClockTime::from_nseconds(segment.time);
+        self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
+        let line = if self.live {
+            self.live_line(start, segment.due_now, running_time)
         } else {
             start
         };
+        let base = line.saturating_sub(self.clipped);
+        let target = self
+            .seek
+            .filter(|seek| seek.clips)
+            .and_then(|seek| seek.start);
+        let clip = target.map_or(ClockTime::ZERO, |target| target.saturating_sub(time));
+        self.clipped += clip;
+
         let mut out = gst::FormattedSegment::<ClockTime>::new();
-        out.set_start(start);
+        if let Some(seek) = self.seek {
+            out.set_rate(seek.rate);
+            out.set_flags(seek.flags);
+            out.set_stop(
+                seek.stop
+                    .and_then(|stop| stop.checked_sub(time))
+                    .map(|stop| start + stop),
+            );
+        }
+        out.set_start(start + clip);
         out.set_base(base);
-        out.set_time(ClockTime::from_nseconds(segment.time));
-        out.set_position(start);
+        out.set_time(time + clip);
+        out.set_position(start + clip);
         out
+    }
+
+    /// The running time of `start`, on the line that the first frame began.
+    fn live_line(
+        &mut self,
+        start: ClockTime,
+        due_now: bool,
+        running_time: impl FnOnce() -> Option<ClockTime>,
+    ) -> ClockTime {
+        let line = |anchor: Anchor| {
+            anchor
+                .running
+                .saturating_add(start.saturating_sub(anchor.start))
+        };
+        let due = self.anchor.map(line);
+        match due {
+            Some(due) if !due_now => due,
+            _ => {
+                // Never back: what was due before stays before.
+                let running = running_time().max(due).unwrap_or(ClockTime::ZERO);
+                self.anchor = Some(Anchor { running, start });
+                running
+            }
+        }
     }
 
     /// The next buffer of the data taken in.
@@ -101,7 +182,10 @@ impl Stream {
 
     /// The wall-clock time of the data pushed last, since the Unix epoch.
     pub(crate) fn position(&self) -> Option<ClockTime> {
-        self.current.as_ref()?.to_stream_time(self.position?)
+        match &self.current {
+            Some(segment) => segment.to_stream_time(self.position?),
+            None => self.seek?.start,
+        }
     }
 }
 
@@ -151,6 +235,14 @@ mod tests {
         }
     }
 
+    fn of(start: u64, time: u64) -> Segment {
+        Segment {
+            start,
+            time,
+            due_now: false,
+        }
+    }
+
     fn no_clock() -> Option<ClockTime> {
         None
     }
@@ -162,7 +254,7 @@ mod tests {
         assert!(stream.add_data(data(None), no_clock).is_none());
         assert_eq!(stream.position(), None);
         for (start, time) in [(0, EPOCH), (5 * SECOND, EPOCH + 100 * SECOND)] {
-            stream.set_segment(Segment { start, time });
+            stream.set_segment(of(start, time));
             let never = || unreachable!("an archive has no use for the clock");
             let segment = stream.add_data(data(Some(start)), never).unwrap();
             assert_eq!(segment.start(), Some(ClockTime::from_nseconds(start)));
@@ -184,31 +276,90 @@ mod tests {
     fn live_runs_from_the_first_frame_on() {
         gst::init().unwrap();
         let mut stream = Stream::new(true);
-        stream.set_segment(Segment {
-            start: SECOND,
-            time: EPOCH,
-        });
+        stream.set_segment(of(SECOND, EPOCH));
         let now = || Some(ClockTime::from_mseconds(400));
         let segment = stream.add_data(data(Some(SECOND)), now).unwrap();
         assert_eq!(segment.base(), Some(ClockTime::from_mseconds(400)));
         // Asked once: later segments keep the distance.
-        stream.set_segment(Segment {
-            start: 6 * SECOND,
-            time: EPOCH + 9 * SECOND,
-        });
+        stream.set_segment(of(6 * SECOND, EPOCH + 9 * SECOND));
         let later = || Some(ClockTime::from_seconds(77));
         let segment = stream.add_data(data(Some(6 * SECOND)), later).unwrap();
         assert_eq!(segment.base(), Some(ClockTime::from_mseconds(5400)));
     }
 
     #[test]
+    fn what_comes_late_is_due_when_it_comes() {
+        gst::init().unwrap();
+        let mut stream = Stream::new(true);
+        let at = |ms| move || Some(ClockTime::from_mseconds(ms));
+        stream.set_segment(of(0, EPOCH));
+        stream.add_data(data(Some(0)), at(400)).unwrap();
+        let late = |start| Segment {
+            due_now: true,
+            ..of(start, EPOCH + start)
+        };
+        stream.set_segment(late(2 * SECOND));
+        let next = stream.add_data(data(Some(2 * SECOND)), at(9000)).unwrap();
+        assert_eq!(next.base(), Some(ClockTime::from_mseconds(9000)));
+        // But never before what was due.
+        stream.set_segment(late(4 * SECOND));
+        let next = stream.add_data(data(Some(4 * SECOND)), at(9500)).unwrap();
+        assert_eq!(next.base(), Some(ClockTime::from_mseconds(11_000)));
+    }
+
+    #[test]
+    fn a_seek_clips_up_to_its_target() {
+        gst::init().unwrap();
+        let sought = |clips| {
+            Stream::new(false).sought(Seek {
+                start: Some(ClockTime::from_nseconds(EPOCH + 3 * SECOND)),
+                stop: Some(ClockTime::from_nseconds(EPOCH + 10 * SECOND)),
+                endless: false,
+                rate: 2.0,
+                flags: gst::SegmentFlags::RESET,
+                clips,
+            })
+        };
+        let seconds = ClockTime::from_seconds;
+        let mut stream = sought(true);
+        assert_eq!(
+            stream.position(),
+            Some(ClockTime::from_nseconds(EPOCH) + seconds(3))
+        );
+        stream.set_segment(of(0, EPOCH + 2 * SECOND));
+        let first = stream.add_data(data(Some(0)), no_clock).unwrap();
+        assert_eq!(first.start(), Some(seconds(1)));
+        assert_eq!(first.base(), Some(ClockTime::ZERO));
+        assert_eq!(
+            first.time(),
+            Some(ClockTime::from_nseconds(EPOCH) + seconds(3))
+        );
+        assert_eq!(first.stop(), Some(seconds(8)));
+        assert_eq!(first.rate(), 2.0);
+        assert_eq!(stream.position(), first.time());
+        // What follows a hole is not clipped, and follows in running time.
+        stream.set_segment(of(4 * SECOND, EPOCH + 7 * SECOND));
+        let next = stream.add_data(data(Some(4 * SECOND)), no_clock).unwrap();
+        assert_eq!(
+            (next.start(), next.base()),
+            (Some(seconds(4)), Some(seconds(3)))
+        );
+
+        let mut stream = sought(false);
+        stream.set_segment(of(0, EPOCH + 2 * SECOND));
+        let first = stream.add_data(data(Some(0)), no_clock).unwrap();
+        assert_eq!(first.start(), Some(ClockTime::ZERO));
+        assert_eq!(
+            first.time(),
+            Some(ClockTime::from_nseconds(EPOCH) + seconds(2))
+        );
+    }
+
+    #[test]
     fn live_without_a_clock_begins_at_once() {
         gst::init().unwrap();
         let mut stream = Stream::new(true);
-        stream.set_segment(Segment {
-            start: 0,
-            time: EPOCH,
-        });
+        stream.set_segment(of(0, EPOCH));
         let segment = stream.add_data(data(Some(0)), no_clock).unwrap();
         assert_eq!(segment.base(), Some(ClockTime::ZERO));
     }

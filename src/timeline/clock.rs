@@ -23,14 +23,18 @@ struct Stretch {
 }
 
 /// Where a cluster belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// The wall-clock time of its timecode.
     pub wall: u64,
     /// The line breaks before it, for this reason.
     pub gap: Option<GapKind>,
-    /// A new segment begins with it, where the line had come to.
+    /// A new segment begins with it.
     pub anchors: bool,
+    /// That segment begins where the line had come to.
+    pub breaks: bool,
+    /// It came too late for its time, and is due when it comes.
+    pub late: bool,
 }
 
 /// Places clusters on the wall-clock line, and that line on the rewritten one.
@@ -41,6 +45,10 @@ pub struct Clock {
     stretch: Option<Stretch>,
     last_timecode: Option<u64>,
     end: u64,
+    /// The time of arrival of what is being placed, on a clock of the caller's.
+    now: u64,
+    /// When the segment's first frame arrived.
+    anchored_at: u64,
 }
 
 impl Clock {
@@ -52,6 +60,8 @@ impl Clock {
             stretch: None,
             last_timecode: None,
             end: 0,
+            now: 0,
+            anchored_at: 0,
         }
     }
 
@@ -74,13 +84,33 @@ impl Clock {
         self.end = self.end.max(end);
     }
 
-    /// Begins a new segment: `wall` stands where the line has come to, or up to a unit of `scale`
-    /// nanoseconds later, so that it is a time that can be written.
-    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64) -> Anchor {
-        let pts = self.end.div_ceil(scale).saturating_mul(scale);
+    /// Says what time it is when the next bytes arrive, in nanoseconds since any moment.
+    pub(super) fn arrives(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// Begins a new segment: `wall` stands where the line has come to, or where it belongs if that is
+    /// later and it is no break, rounded up to a unit of `scale` nanoseconds that can be written.
+    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, breaks: bool) -> Anchor {
+        let pts = match u64::try_from(self.pts(wall)) {
+            Ok(pts) if !breaks => pts.max(self.end),
+            _ => self.end,
+        };
+        let pts = pts.div_ceil(scale).saturating_mul(scale);
         let anchor = Anchor { pts, wall };
         self.anchor = Some(anchor);
+        self.anchored_at = self.now;
         anchor
+    }
+
+    /// Whether what stands at `wall` arrives too late for it.
+    fn is_late(&self, wall: u64) -> bool {
+        let (Some(anchor), Some(most)) = (self.anchor, self.config.max_lateness) else {
+            return false;
+        };
+        let due = self.pts(wall).saturating_sub(signed(anchor.pts));
+        let since = signed(self.now.saturating_sub(self.anchored_at));
+        since.saturating_sub(due) > signed(most)
     }
 
     /// A wall-clock time on the rewritten line; negative if it is before its beginning.
@@ -145,17 +175,21 @@ impl Clock {
                 (kind, kind)
             }
         });
+        let breaks = match off {
+            Some((_, GapKind::Hole)) => self.config.close_holes,
+            Some(_) => true,
+            None => false,
+        };
+        let late = self.is_late(wall);
         Place {
             wall,
             gap: interrupted
                 .or(off.map(|(reason, _)| reason))
+                .or(late.then_some(GapKind::Late))
                 .filter(|_| self.anchor.is_some()),
-            anchors: match off {
-                _ if self.anchor.is_none() => true,
-                Some((_, GapKind::Hole)) => self.config.close_holes,
-                Some(_) => true,
-                None => false,
-            },
+            anchors: breaks || late || self.anchor.is_none(),
+            breaks,
+            late,
         }
     }
 

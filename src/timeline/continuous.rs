@@ -8,7 +8,7 @@ use super::{
 use crate::{
     ebml::{self, Block, Rope, Span, schema, write},
     fragment::{self, Head, Number},
-    item::{FragmentEnd, FragmentStart, Gap, GapKind, Item, Segment, Track, TracksChanged},
+    item::{FragmentEnd, FragmentStart, Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
 };
 use bytes::Bytes;
 
@@ -40,17 +40,6 @@ impl From<ebml::Error> for Failure {
     fn from(error: ebml::Error) -> Self {
         Failure::Ebml(error)
     }
-}
-
-/// What a demuxer downstream has been told.
-#[derive(Debug)]
-struct Opened {
-    /// Nanoseconds a unit of time. A demuxer reads it once.
-    scale: u64,
-    tracks: Vec<Track>,
-    /// `Tracks` as last served, and how its numbers relate to those of `tracks`.
-    served: Bytes,
-    numbers: Numbers,
 }
 
 /// The fragment under way.
@@ -99,7 +88,12 @@ pub struct Continuous {
     clock: Clock,
     connect: Connect,
     out: Output,
+    follow_tracks: bool,
+    /// What a demuxer downstream has been told.
     opened: Option<Opened>,
+    /// `Tracks` as last served, and how its numbers relate to those that a demuxer was told of.
+    served: Bytes,
+    numbers: Numbers,
     /// `Tracks` that changed and go out before the next cluster.
     new_tracks: Option<Bytes>,
     fragment: Option<Fragment>,
@@ -108,19 +102,26 @@ pub struct Continuous {
     held: Vec<Held>,
     holding: bool,
     undecided: bool,
+    /// How the segment that is about to be anchored relates to the one before.
+    breaks: bool,
+    late: bool,
     paces: Vec<Pace>,
     /// The id and size of a cluster have gone out, its timestamp has not.
     cluster_begun: bool,
 }
 
 impl Continuous {
-    /// A document that has not begun.
-    pub fn new(config: Config) -> Self {
+    /// A document that has not begun; `opened` is what a demuxer downstream has been told before, if it
+    /// has.
+    pub fn new(config: Config, opened: Option<Opened>) -> Self {
         Continuous {
             clock: Clock::new(config),
             connect: Connect::new(config.connect_audio),
             out: Output::default(),
-            opened: None,
+            follow_tracks: config.follow_tracks,
+            opened,
+            served: Bytes::new(),
+            numbers: Numbers::new(),
             new_tracks: None,
             fragment: None,
             last_number: None,
@@ -128,9 +129,16 @@ impl Continuous {
             held: Vec::new(),
             holding: false,
             undecided: false,
+            breaks: false,
+            late: false,
             paces: Vec::new(),
             cluster_begun: false,
         }
+    }
+
+    /// Says what time it is when the next bytes arrive, in nanoseconds since any moment.
+    pub fn arrives(&mut self, now: u64) {
+        self.clock.arrives(now);
     }
 
     /// A fragment begins; `interrupted` says that fragments are missing before it.
@@ -187,8 +195,10 @@ impl Continuous {
         if cluster.written.is_none() {
             let place = self.place(cluster.timecode, block);
             self.report_gap(&place, block, rope, items);
-            if place.anchors {
+            if place.anchors || self.opened.is_none() {
                 self.holding = true;
+                self.breaks = place.breaks;
+                self.late = place.late;
                 self.undecided = self.opened.is_none() && self.is_undecided()?;
                 return self.hold(cluster.timecode, block, rope, items);
             }
@@ -260,22 +270,26 @@ impl Continuous {
         let (Some(element), Some(opened)) = (&head.tracks, &mut self.opened) else {
             return Ok(());
         };
-        if element.data == opened.served {
+        if element.data == self.served {
             return Ok(());
         }
         let mut new = tracks::parse(element, &self.connect)?;
-        let old = opened.tracks.clone();
-        let numbers = tracks::match_up(&old, &new);
-        if old != new {
-            let compatible = numbers.is_some();
+        let numbers = tracks::match_up(&opened.tracks, &new);
+        if opened.tracks != new {
             items.push(Item::TracksChanged(TracksChanged {
-                compatible,
-                old: old.clone(),
+                compatible: numbers.is_some(),
+                old: opened.tracks.clone(),
                 new: new.clone(),
             }));
         }
         let Some(numbers) = numbers else {
-            return Err(Failure::Tracks { old, new });
+            let old = std::mem::take(&mut opened.tracks);
+            if !self.follow_tracks {
+                return Err(Failure::Tracks { old, new });
+            }
+            self.opened = None;
+            self.paces.clear();
+            return Ok(());
         };
         for track in &mut new {
             track.number = renumber(&numbers, track.number);
@@ -285,25 +299,19 @@ impl Continuous {
         new.sort_by_key(by_number);
         opened.tracks.sort_by_key(by_number);
         if opened.tracks != new {
+            opened.tracks = new;
             self.new_tracks = Some(data);
+            items.push(Item::Opened(opened.clone()));
         }
-        *opened = Opened {
-            scale: opened.scale,
-            tracks: new,
-            served: element.data.clone(),
-            numbers,
-        };
+        self.served = element.data.clone();
+        self.numbers = numbers;
         Ok(())
     }
 
     /// Decides where the cluster that begins with `block` belongs.
     fn place(&mut self, timecode: u64, block: &Block) -> Place {
         let Some(fragment) = &mut self.fragment else {
-            return Place {
-                wall: 0,
-                gap: None,
-                anchors: false,
-            };
+            return Place::default();
         };
         let nanos = timecode.saturating_mul(fragment.scale);
         let lead = -i64::from(block.offset).saturating_mul(signed(fragment.scale));
@@ -317,9 +325,15 @@ impl Continuous {
             Some((origin, wall)) => {
                 let wall = wall.saturating_add_signed(signed(nanos) - signed(origin));
                 let gap = self.clock.off_line(wall, lead);
-                let anchors =
+                let breaks =
                     gap.is_some_and(|kind| kind != GapKind::Hole || self.clock.closes_holes());
-                Place { wall, gap, anchors }
+                Place {
+                    wall,
+                    gap,
+                    anchors: breaks,
+                    breaks,
+                    late: false,
+                }
             }
         }
     }
@@ -387,17 +401,18 @@ impl Continuous {
         else {
             return Ok(());
         };
-        let header = self.segment_header()?;
+        let header = self.segment_header(rope, items)?;
         let scale = self
             .opened
             .as_ref()
             .map_or(Info::DEFAULT_SCALE, |opened| opened.scale);
-        let anchor = self.clock.set_anchor(earliest, scale);
+        let anchor = self.clock.set_anchor(earliest, scale, self.breaks);
         self.out.bytes(rope, header);
         self.out.flush(rope, items);
         items.push(Item::Segment(Segment {
             start: anchor.pts,
             time: anchor.wall,
+            due_now: self.late,
         }));
         self.cluster = None;
         for Held {
@@ -419,7 +434,7 @@ impl Continuous {
 
     /// What a demuxer needs before a segment: everything at first, later only what makes it take a
     /// new segment. Ends with the id and size of the cluster that follows.
-    fn segment_header(&mut self) -> Result<Bytes, Failure> {
+    fn segment_header(&mut self, rope: &Rope, items: &mut Vec<Item>) -> Result<Bytes, Failure> {
         let mut out = Vec::new();
         let Some(fragment) = &self.fragment else {
             return Ok(Bytes::new());
@@ -442,12 +457,15 @@ impl Continuous {
                 &tracks::data(tracks, &self.connect, &parsed)?,
             );
             write::empty_cues(&mut out);
-            self.opened = Some(Opened {
+            let opened = Opened {
                 scale: fragment.scale,
                 tracks: parsed,
-                served: tracks.data.clone(),
-                numbers: Numbers::new(),
-            });
+            };
+            self.served = tracks.data.clone();
+            self.numbers.clear();
+            self.opened = Some(opened.clone());
+            self.out.flush(rope, items);
+            items.push(Item::Opened(opened));
         }
         write::start_unknown_size(&mut out, schema::CLUSTER);
         self.cluster_begun = true;
@@ -555,11 +573,7 @@ impl Continuous {
     }
 
     fn write_bytes(&mut self, block: &Block, offset: i16, bytes: Option<Bytes>, rope: &Rope) {
-        let numbers = self
-            .opened
-            .as_ref()
-            .map_or(&[][..], |opened| &opened.numbers);
-        let track = renumber(numbers, block.track);
+        let track = renumber(&self.numbers, block.track);
         let as_served = offset == block.offset && track == block.track;
         let head_len = (block.time_at + 2 - block.span.start) as usize;
         match bytes {
@@ -597,10 +611,7 @@ impl Continuous {
         if let Some(duration) = block.duration {
             return duration.saturating_mul(scale);
         }
-        let number = self
-            .opened
-            .as_ref()
-            .map_or(block.track, |o| renumber(&o.numbers, block.track));
+        let number = renumber(&self.numbers, block.track);
         let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
         let default = tracks
             .filter(|track| track.number == number)

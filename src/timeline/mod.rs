@@ -38,6 +38,11 @@ pub struct Config {
     pub max_gap: u64,
     /// Whether such a hole is closed on the rewritten line.
     pub close_holes: bool,
+    /// Live: what comes later than this after its time, in nanoseconds, by the pace of what came
+    /// before, is due anew when it comes. `None`: it stays where it is.
+    pub max_lateness: Option<u64>,
+    /// Whether tracks that a demuxer cannot follow begin a new document rather than end the stream.
+    pub follow_tracks: bool,
     /// What is done about mislabelled call audio.
     pub connect_audio: ConnectAudio,
 }

@@ -43,9 +43,14 @@ pub fn config(start: Selector) -> Config {
             max_gap: 1_000_000_000,
             close_holes: true,
             connect_audio: ConnectAudio::Auto,
+            max_lateness: None,
+            follow_tracks: false,
         },
         end_at: None,
         end_at_received: None,
+        max_lag: None,
+        or_oldest: false,
+        opened: None,
     }
 }
 

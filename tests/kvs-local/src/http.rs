@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -85,7 +85,8 @@ enum Framing {
 pub enum Cut {
     /// FIN: the connection is closed inside the chunked body.
     Fin,
-    /// RST. Bytes on their way may be lost.
+    /// RST, when what was sent has arrived (on Linux; elsewhere bytes on their way may be lost, and
+    /// so they are for a client that doesn't read them within a second).
     Reset,
     /// The body ends as though that were all: the last chunk is sent.
     CleanEnd,
@@ -324,10 +325,33 @@ impl Connection {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.drain()).await;
     }
 
-    /// Closes with RST.
-    pub(crate) fn reset(self) {
+    /// Closes with RST, having waited for what was sent to arrive: the kernel drops what it still
+    /// holds. A client that doesn't read is not waited for longer than a second.
+    pub(crate) async fn reset(self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while unacknowledged(self.io.tcp()) > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let _ = self.io.tcp().set_zero_linger();
     }
+}
+
+/// Bytes sent that the other side's TCP has not acknowledged; 0 where that can't be asked.
+#[cfg(target_os = "linux")]
+fn unacknowledged(socket: &TcpStream) -> usize {
+    use std::os::fd::AsRawFd;
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (for sockets: SIOCOUTQ) writes one int, to where the pointer points.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    match result {
+        0 => usize::try_from(bytes).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unacknowledged(_: &TcpStream) -> usize {
+    0
 }
 
 fn invalid(what: &str) -> io::Error {

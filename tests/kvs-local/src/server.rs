@@ -366,7 +366,7 @@ impl Server {
         log.iter().map(|entry| entry.snapshot()).collect()
     }
 
-    /// Forgets the requests so far.
+    /// Forgets the requests so far: the log has no limit, and a long run would see it grow.
     pub fn clear_requests(&self) {
         self.shared.log.lock().unwrap().clear();
     }

@@ -213,7 +213,7 @@ pub(crate) async fn serve(mut connection: Connection, shared: Arc<Shared>) {
             .unwrap_or(After::Fin);
         match after {
             After::KeepAlive if !close && connection.body_is_read() => {}
-            After::Reset => return connection.reset(),
+            After::Reset => return connection.reset().await,
             After::KeepAlive | After::Fin => return connection.fin().await,
         }
     }

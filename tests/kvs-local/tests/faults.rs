@@ -36,18 +36,12 @@ fn a_cut_leaves_exactly_so_many_bytes() {
             assert!(body == whole[..offset], "{} bytes of {offset}", body.len());
             assert_eq!(ended, Some(end), "after {offset}");
         }
-        server.fault(Fault::get_media().cut_after(offset as u64, Cut::Reset));
-        // Headers on their way may be lost with the connection, too.
-        match client.try_call(
-            "/getMedia",
-            &json!({ "StreamName": "cam", "StartSelector": { "StartSelectorType": "EARLIEST" } }),
-        ) {
-            Ok(mut answer) => {
-                let (body, ended) = answer.body(usize::MAX, PATIENCE);
-                assert!(whole.starts_with(&body) && body.len() <= offset);
-                assert_eq!(ended, Some(End::Reset));
-            }
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        // Elsewhere than on Linux what is on its way, headers too, may be lost.
+        if cfg!(target_os = "linux") {
+            server.fault(Fault::get_media().cut_after(offset as u64, Cut::Reset));
+            let (body, ended) = client.earliest("cam").body(usize::MAX, PATIENCE);
+            assert!(body == whole[..offset], "{} bytes of {offset}", body.len());
+            assert_eq!(ended, Some(End::Reset));
         }
     }
     assert_eq!(server.pending_faults(), 0);

@@ -54,6 +54,9 @@ pub(crate) struct Gone {
     pub(crate) token: String,
 }
 
+/// How many fragments are remembered that aren't kept.
+const GONE_REMEMBERED: usize = 16;
+
 /// What changes about a stream.
 pub(crate) struct State {
     /// In order of their numbers.
@@ -218,5 +221,8 @@ impl State {
             token: fragment.token.clone(),
         });
         self.gone.extend(gone);
+        // Only what the newest of them leads to is still there; the others are as good as unknown.
+        let surplus = self.gone.len().saturating_sub(GONE_REMEMBERED);
+        self.gone.drain(..surplus);
     }
 }
