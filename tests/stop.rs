@@ -1,0 +1,203 @@
+//! Stopping: at once, whatever the element waits for. The only tests that measure time.
+
+mod support;
+
+use gst::prelude::*;
+use kvs_local::{Fault, Server};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use support::*;
+
+/// What an application may wait for `set_state(NULL)`.
+const PROMPT: Duration = Duration::from_millis(200);
+
+/// A machine busy with other things may be late once; something that is waited for is late always.
+const TRIES: usize = 3;
+
+/// One at a time, so that they do not measure each other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Brings the element to some point `TRIES` times at most, and wants it to stop promptly there.
+#[track_caller]
+fn stops_promptly(what: &str, bring: impl Fn() -> (Server, Run)) {
+    let _alone = alone();
+    let mut times = Vec::new();
+    for _ in 0..TRIES {
+        let (server, run) = bring();
+        let time = run.time_to_stop();
+        assert!(run.log().error().is_none(), "{what}: {:?}", run.log());
+        let left = server.wait_until(PATIENCE, |server| {
+            server.open_connections("cam") == 0
+                && server.requests().iter().all(|request| request.finished)
+        });
+        assert!(left, "{what}: the connection stays");
+        times.push(time);
+        if time < PROMPT {
+            return;
+        }
+    }
+    panic!("{what}: stopping took {times:?}");
+}
+
+#[test]
+fn while_the_control_plane_hangs() {
+    stops_promptly("GetDataEndpoint hangs", || {
+        let server = Server::start();
+        server.fault(Fault::get_data_endpoint().always().hang_before_headers());
+        let run = Run::demuxed(&source(&server, "cam", &[]));
+        run.play();
+        assert!(server.wait_until(PATIENCE, |server| !server.requests().is_empty()));
+        (server, run)
+    });
+}
+
+#[test]
+fn while_the_data_endpoint_hangs() {
+    stops_promptly("GetMedia hangs", || {
+        let server = Server::start();
+        server.stream("cam");
+        server.fault(Fault::get_media().always().hang_before_headers());
+        let run = Run::demuxed(&source(&server, "cam", &[]));
+        run.play();
+        assert!(server.wait_until(PATIENCE, |server| !get_media(server).is_empty()));
+        (server, run)
+    });
+}
+
+#[test]
+fn while_it_waits_to_ask_again() {
+    stops_promptly("between two attempts", || {
+        let server = Server::start();
+        server.stream("cam");
+        server.fault(Fault::get_media().always().reset_before_headers());
+        let run = Run::demuxed(&source(&server, "cam", &[("max-retries", "-1")]));
+        run.play();
+        run.wait("retries", |log| log.reconnects().len() >= 3);
+        (server, run)
+    });
+}
+
+#[test]
+fn while_the_body_is_silent() {
+    let media = media(1);
+    stops_promptly("a silent body", || {
+        let server = Server::start();
+        let stream = server.stream("cam");
+        stream.push_fragment(media.fragments[0].new_fragment());
+        let run = Run::demuxed(&source(&server, "cam", &[]));
+        run.play();
+        run.wait("the fragment", |log| log.fragments().len() == 1);
+        (server, run)
+    });
+}
+
+#[test]
+fn in_the_middle_of_a_block() {
+    let media = media(1);
+    stops_promptly("a stalled body", || {
+        let server = Server::start();
+        let half = media.fragments[0].document.len() as u64 / 2;
+        server.fault(Fault::get_media().stall_after(half));
+        let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
+        run.play();
+        run.wait("frames", |log| log.count() > 0);
+        (server, run)
+    });
+}
+
+#[test]
+fn at_a_slow_drip() {
+    let media = media(1);
+    stops_promptly("a drip", || {
+        let server = Server::start();
+        server.fault(Fault::get_media().drip(10));
+        let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
+        run.play();
+        let some = |server: &Server| get_media(server).iter().any(|r| r.bytes_sent > 0);
+        assert!(server.wait_until(PATIENCE, some));
+        (server, run)
+    });
+}
+
+/// Sends far more than fits into the queue to something that does not take it.
+fn blocked(description: &str, state: gst::State) -> (Server, Run) {
+    let media = kvs_local::synth::Synth::new()
+        .fragments(20)
+        .payload(20_000, 30_000)
+        .build();
+    let server = Server::start();
+    media.push_to(&server.stream("cam"));
+    let properties = [
+        ("start-selector", "earliest"),
+        ("max-queue-bytes", "200000"),
+    ];
+    let run = Run::launch(&source(&server, "cam", &properties), description);
+    run.pipeline.set_state(state).unwrap();
+    let full = |_: &Server| run.stats().get::<u64>("queue-bytes").unwrap() > 150_000;
+    assert!(server.wait_until(PATIENCE, full), "{:?}", run.stats());
+    (server, run)
+}
+
+#[test]
+fn while_a_sink_waits_for_playing() {
+    stops_promptly("prerolled", || blocked("fakesink", gst::State::Paused));
+}
+
+#[test]
+fn while_a_sink_waits_for_the_application() {
+    stops_promptly("appsink full", || {
+        let sink = "matroskademux ! appsink sync=false max-buffers=1";
+        blocked(sink, gst::State::Playing)
+    });
+}
+
+#[test]
+fn while_a_sink_waits_for_the_clock() {
+    stops_promptly("in real time", || {
+        blocked("matroskademux ! fakesink sync=true", gst::State::Playing)
+    });
+}
+
+#[test]
+fn while_a_pad_is_blocked() {
+    stops_promptly("a blocked pad", || {
+        let media = media(1);
+        let server = Server::start();
+        let run = Run::plain(&play_media(&server, "cam", &media, &[]));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let pad = run.src.static_pad("src").unwrap();
+        let mask = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
+        pad.add_probe(mask, move |_, _| {
+            let _ = sender.send(());
+            gst::PadProbeReturn::Ok
+        });
+        run.play();
+        receiver.recv_timeout(PATIENCE).unwrap();
+        (server, run)
+    });
+}
+
+/// Silence is normal: a producer pauses when it likes. Nothing may be taken for broken in half of the
+/// `idle-timeout`, and certainly not after the few seconds that the SDK allows by itself.
+#[test]
+fn thirty_silent_seconds_are_no_error() {
+    let media = media(2);
+    let server = Server::start();
+    let stream = server.stream("cam");
+    stream.push_fragment(media.fragments[0].new_fragment());
+    let run = Run::demuxed(&source(&server, "cam", &[]));
+    run.play();
+    run.wait("the first fragment", |log| log.fragments().len() == 1);
+    let heard = run.wait_for(Duration::from_secs(30), |log| {
+        log.error().is_some() || log.is_eos() || !log.reconnects().is_empty()
+    });
+    assert!(!heard, "{:?}", run.log().messages);
+    stream.push_fragment(media.fragments[1].new_fragment());
+    run.wait("the second fragment", |log| log.fragments().len() == 2);
+    assert_eq!(get_media(&server).len(), 1);
+}
