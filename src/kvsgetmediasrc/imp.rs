@@ -120,7 +120,6 @@ impl KvsGetMediaSrc {
 
     /// Makes the element announce tracks that a demuxer cannot follow by an event
     /// `kvs-tracks-changed`, after which a document of its own begins, instead of failing.
-    #[allow(dead_code)] // for the bin around this element
     pub(crate) fn set_follow_tracks(&self, follow: bool) {
         self.follow_tracks.store(follow, Ordering::Relaxed);
     }

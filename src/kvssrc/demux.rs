@@ -66,7 +66,9 @@ impl super::imp::KvsSrc {
                     || gst::PadProbeReturn::Ok,
                     |imp| match imp.source_event(event) {
                         true => gst::PadProbeReturn::Ok,
-                        false => gst::PadProbeReturn::Drop,
+                        // Not Drop: the bindings then take the event away from GStreamer, which
+                        // wants to drop it.
+                        false => gst::PadProbeReturn::Handled,
                     },
                 )
             },
@@ -157,9 +159,7 @@ impl super::imp::KvsSrc {
     /// Puts a new demuxer behind the source; the one that was there is retired.
     fn change_demuxer(&self, generation: u32) -> Result<(), glib::BoolError> {
         let obj = self.obj();
-        let element = gst::ElementFactory::make("matroskademux")
-            .name(format!("demux_{generation}"))
-            .build()?;
+        let element = gst::ElementFactory::make("matroskademux").build()?;
         let sink = element
             .static_pad("sink")
             .ok_or_else(|| glib::bool_error!("matroskademux has no sink pad"))?;

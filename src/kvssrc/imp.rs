@@ -92,6 +92,7 @@ impl ObjectImpl for KvsSrc {
         if let Err(error) = obj.add(&self.source) {
             gst::error!(CAT, imp = self, "Cannot add the source: {error}");
         }
+        self.source.imp().set_follow_tracks(true);
         if let Some(pad) = self.source.static_pad("src") {
             self.watch_source(&pad);
         }
@@ -155,7 +156,8 @@ impl ElementImpl for KvsSrc {
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
-        self.query_source(query) || ElementImplExt::parent_query(self, query)
+        self.query_source(query)
+            .unwrap_or_else(|| ElementImplExt::parent_query(self, query))
     }
 }
 

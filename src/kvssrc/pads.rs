@@ -127,7 +127,8 @@ impl super::imp::KvsSrc {
         parent: Option<&gst::Object>,
         query: &mut gst::QueryRef,
     ) -> bool {
-        self.query_source(query) || gst::Pad::query_default(pad, parent, query)
+        self.query_source(query)
+            .unwrap_or_else(|| gst::Pad::query_default(pad, parent, query))
     }
 }
 

@@ -44,10 +44,16 @@ impl super::imp::KvsSrc {
         })
     }
 
-    /// Lets the source answer what only it knows; `false` leaves the query as it was.
-    pub(super) fn query_source(&self, query: &mut gst::QueryRef) -> bool {
+    /// What the source says to a query that it alone can answer; `None` to any other.
+    pub(super) fn query_source(&self, query: &mut gst::QueryRef) -> Option<bool> {
         use gst::QueryView::{Duration, Position, Seeking};
-        matches!(query.view(), Duration(_) | Position(_) | Seeking(_)) && self.source.query(query)
+        let format = match query.view() {
+            Duration(query) => query.format(),
+            Position(query) => query.format(),
+            Seeking(query) => query.format(),
+            _ => return None,
+        };
+        (format == gst::Format::Time).then(|| self.source.query(query))
     }
 }
 
