@@ -416,6 +416,8 @@ impl Drop for Run {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
         self.pipeline.bus().unwrap().unset_sync_handler();
+        // Messages hold the elements they came from, and these hold the log.
+        self.clear();
     }
 }
 
