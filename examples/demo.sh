@@ -129,7 +129,7 @@ launch=(gst-launch-1.0 -m -e
     video. ! queue ! mux.video_0
     video. ! queue ! decodebin ! videoconvert ! "${sink[@]}"
     demux.audio_0 ! queue ! mux.audio_0
-    matroskamux name=mux ! filesink "location=$recording")
+    matroskamux name=mux offset-to-zero=true ! filesink "location=$recording")
 printf 'Playing until %s:\n  %s\n' "$end" "${launch[*]}"
 timeout --foreground --signal=INT --kill-after=10 $((SECONDS_TO_PLAY + 30)) \
     "${launch[@]}" 2>&1 | show || fail "playing failed" launch.log

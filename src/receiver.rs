@@ -1,7 +1,7 @@
 //! Everything between the bytes of a body and the items for the streaming thread, sans-IO.
 //!
 //! [`Receiver`] puts the parts in a row: the [`Assembler`] finds fragments, [`Position`] decides what
-//! of them is new, the [`timeline`](crate::timeline) makes one stream of them. It lives as long as
+//! of them is new, the [`timeline`] makes one stream of them. It lives as long as
 //! the stream does, over any number of connections, so that a body cut at any byte and another that
 //! repeats the fragment give the items of one that was never cut.
 

@@ -153,7 +153,7 @@ ensure_gstreamer() {
     want "gstreamer1.0-tools" "gstreamer1" has_command gst-launch-1.0
     want "gstreamer1.0-tools" "gstreamer1" has_command gst-inspect-1.0
     want "gstreamer1.0-plugins-base" "gstreamer1-plugins-base" has_element videotestsrc
-    want "gstreamer1.0-plugins-base" "gstreamer1-plugins-base" has_element clockoverlay
+    want "gstreamer1.0-x" "gstreamer1-plugins-base" has_element clockoverlay
     want "gstreamer1.0-plugins-good" "gstreamer1-plugins-good" has_element matroskademux
     want "gstreamer1.0-plugins-good" "gstreamer1-plugins-good" has_element pngenc
     want "gstreamer1.0-plugins-bad" "gstreamer1-plugins-bad-free" has_element h264parse

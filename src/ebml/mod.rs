@@ -4,7 +4,7 @@
 //! soon as it is complete, as a [`Span`] of the body; [`Rope`] gives the bytes of a span without
 //! copying them. It descends into `Segment` and `Cluster` only, the two that may have no size. The
 //! small masters inside them (`Info`, `Tracks`, `Tags`, …) arrive whole and are taken apart by
-//! [`children`]. [`write`] makes the few elements that are written anew, and [`schema`] holds what is
+//! [`children`]. [`mod@write`] makes the few elements that are written anew, and [`schema`] holds what is
 //! known of each element: its name, its parent, how large it may be.
 
 mod block;

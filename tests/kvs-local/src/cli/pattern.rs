@@ -34,7 +34,7 @@ pub(crate) fn spawn() -> Result<Child, Error> {
         if !exists(needed)? {
             return Err(format!(
                 "the test pattern needs GStreamer's element {needed}, which isn't installed \
-                 (Debian and Ubuntu: gstreamer1.0-plugins-base, -good and -bad)"
+                 (Debian and Ubuntu: gstreamer1.0-x, -plugins-good and -plugins-bad)"
             )
             .into());
         }
