@@ -250,14 +250,14 @@ impl super::imp::KvsSrc {
             self.demuxers()
                 .retired
                 .retain(|retired| *retired != element);
-            self.remove_demuxer(&element);
+            self.remove_element(&element);
         }
     }
 
     /// Sends EOS on all pads of a demuxer; `false` if a flush made away with it.
     fn end_pads(&self, element: &gst::Element) -> bool {
         for pad in element.src_pads() {
-            pad.push_event(gst::event::Eos::new());
+            self.end_pad(&pad);
             // A flush waits for this thread to be out of there before it stops.
             if self.demuxers().flushing {
                 return false;
@@ -286,7 +286,8 @@ impl super::imp::KvsSrc {
         retired.is_empty()
     }
 
-    fn remove_demuxer(&self, element: &gst::Element) {
+    /// Lets a part of the bin go.
+    pub(super) fn remove_element(&self, element: &gst::Element) {
         // The bin may be changing its state, and must not wake it up again.
         element.set_locked_state(true);
         let _ = element.set_state(gst::State::Null);
@@ -305,8 +306,9 @@ impl super::imp::KvsSrc {
             std::mem::take(&mut demuxers.retired)
         };
         for element in &retired {
-            self.remove_demuxer(element);
+            self.remove_element(element);
         }
+        self.remove_draining();
         self.forget_names();
     }
 
@@ -315,7 +317,7 @@ impl super::imp::KvsSrc {
         self.reset_demuxers();
         let current = self.demuxers().current.take();
         if let Some(current) = current {
-            self.remove_demuxer(&current.element);
+            self.remove_element(&current.element);
         }
     }
 }
