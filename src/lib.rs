@@ -25,6 +25,7 @@
 //! - [`queue`] is bounded in bytes; full, it stops the session, and TCP stops the service.
 //! - [`kvsgetmediasrc`] is the element: it checks settings, starts and stops the session, and turns
 //!   each [`item::Item`] into a buffer, an event or a message.
+//! - [`kvssrc`] is a bin of that element and a demuxer, with a pad for each track.
 //! - [`error`], [`item`], [`request`] and [`stats`] are what the parts say to each other;
 //!   [`runtime`] holds the threads that sessions of all elements share.
 
@@ -34,6 +35,7 @@ pub mod error;
 pub mod fragment;
 pub mod item;
 pub mod kvsgetmediasrc;
+pub mod kvssrc;
 pub mod queue;
 pub mod receiver;
 pub mod request;
@@ -44,7 +46,8 @@ pub mod stats;
 pub mod timeline;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    kvsgetmediasrc::register(plugin)
+    kvsgetmediasrc::register(plugin)?;
+    kvssrc::register(plugin)
 }
 
 gst::plugin_define!(

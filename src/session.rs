@@ -420,3 +420,49 @@ impl Worker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        queue::Popped,
+        request::{StreamId, TimestampSource},
+        runtime,
+        timeline::ConnectAudio,
+    };
+
+    #[test]
+    fn a_panic_of_the_task_is_an_error_of_the_stream() {
+        let mut aws = aws::Config::new(StreamId::Name("cam".to_owned()));
+        aws.region = Some("eu-west-1".to_owned());
+        let config = Config {
+            aws,
+            start: Selector::Now,
+            end: End::default(),
+            raw: false,
+            timeline: timeline::Config {
+                source: TimestampSource::Producer,
+                max_gap: 0,
+                close_holes: false,
+                max_lateness: None,
+                follow_tracks: false,
+                connect_audio: ConnectAudio::Auto,
+            },
+            idle_timeout: Duration::ZERO,
+            max_retries: None,
+            max_lag: None,
+            or_oldest: false,
+            opened: None,
+        };
+        let queue = Queue::new(1000);
+        let stats = Arc::new(Stats::default());
+        let defect = |_| panic!("a defect, as this test wants it");
+        let runtime = runtime::handle().unwrap();
+        let session = Session::spawn(runtime, config, queue.clone(), stats, defect);
+        match queue.pop() {
+            Popped::Error(error) => assert_eq!(error.kind, ErrorKind::Internal),
+            other => panic!("{other:?}"),
+        }
+        session.stop(Duration::from_secs(10));
+    }
+}

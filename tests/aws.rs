@@ -236,6 +236,18 @@ fn endpoint_answer(url: &str) -> Step {
 /// Set in the process of a test that needs an environment of its own.
 const CHILD: &str = "KVSGETMEDIA_TEST_CHILD";
 
+/// Whether this is that process.
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+fn run(body: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(body);
+}
+
 /// Runs a test of this file in a process of its own, with a clean AWS environment plus `env`.
 fn in_child(test: &str, env: &[(&str, &str)]) {
     let mut command = Command::new(std::env::current_exe().expect("exe"));
@@ -243,7 +255,7 @@ fn in_child(test: &str, env: &[(&str, &str)]) {
         command.env_remove(name);
     }
     let output = command
-        .args(["--exact", test, "--ignored", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(CHILD, "1")
         .env("AWS_CONFIG_FILE", "/nonexistent/config")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/credentials")
@@ -1162,15 +1174,13 @@ async fn credentials_that_cannot_be_had_say_why() {
 
 #[test]
 fn a_missing_region_names_the_setting() {
-    in_child("child_missing_region", &[]);
+    if is_child() {
+        return run(child_missing_region());
+    }
+    in_child("a_missing_region_names_the_setting", &[]);
 }
 
-#[tokio::test]
-#[ignore = "run in a process of its own by a_missing_region_names_the_setting"]
 async fn child_missing_region() {
-    if std::env::var_os(CHILD).is_none() {
-        return;
-    }
     let error = Client::new(Config {
         credentials: keys(),
         ..Config::new(StreamId::Name("s".into()))
@@ -1186,20 +1196,18 @@ async fn child_missing_region() {
 
 #[test]
 fn region_and_keys_come_from_the_environment() {
+    if is_child() {
+        return run(child_environment());
+    }
     let env = [
         ("AWS_REGION", "ap-south-1"),
         ("AWS_ACCESS_KEY_ID", "AKENV"),
         ("AWS_SECRET_ACCESS_KEY", "s"),
     ];
-    in_child("child_environment", &env);
+    in_child("region_and_keys_come_from_the_environment", &env);
 }
 
-#[tokio::test]
-#[ignore = "run in a process of its own by region_and_keys_come_from_the_environment"]
 async fn child_environment() {
-    if std::env::var_os(CHILD).is_none() {
-        return;
-    }
     assert_eq!(
         credential_used(Credentials::Default, None).await,
         "AKENV ap-south-1"
@@ -1229,15 +1237,16 @@ async fn credential_used(credentials: Credentials, region: Option<&str>) -> Stri
 
 #[test]
 fn no_credentials_names_what_was_tried() {
-    in_child("child_no_credentials", &[("AWS_REGION", "eu-west-1")]);
+    if is_child() {
+        return run(child_no_credentials());
+    }
+    in_child(
+        "no_credentials_names_what_was_tried",
+        &[("AWS_REGION", "eu-west-1")],
+    );
 }
 
-#[tokio::test]
-#[ignore = "run in a process of its own by no_credentials_names_what_was_tried"]
 async fn child_no_credentials() {
-    if std::env::var_os(CHILD).is_none() {
-        return;
-    }
     let server = Server::always("200 OK", "", "").await;
     let config = Config {
         credentials: Credentials::Default,
@@ -1265,6 +1274,9 @@ async fn child_no_credentials() {
 
 #[test]
 fn a_profile_beats_the_environment_and_is_read_again() {
+    if is_child() {
+        return run(child_profile());
+    }
     let directory = std::env::temp_dir().join(format!("kvs-aws-test-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("directory");
     let file = directory.join("credentials");
@@ -1273,16 +1285,11 @@ fn a_profile_beats_the_environment_and_is_read_again() {
         ("AWS_ACCESS_KEY_ID", "AKENV"),
         ("AWS_SECRET_ACCESS_KEY", "s"),
     ];
-    in_child("child_profile", &env);
+    in_child("a_profile_beats_the_environment_and_is_read_again", &env);
     std::fs::remove_dir_all(&directory).expect("clean up");
 }
 
-#[tokio::test]
-#[ignore = "run in a process of its own by a_profile_beats_the_environment_and_is_read_again"]
 async fn child_profile() {
-    if std::env::var_os(CHILD).is_none() {
-        return;
-    }
     let file = std::env::var("AWS_SHARED_CREDENTIALS_FILE").expect("file");
     let write = |key: &str| {
         let text =
@@ -1331,6 +1338,9 @@ async fn child_profile() {
 
 #[tokio::test]
 async fn a_role_is_assumed_at_sts() {
+    if is_child() {
+        return child_role().await;
+    }
     let sts = Server::new(|request: &Request| {
         if !request.body.contains("ExternalId=ext") {
             let body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>User is not \
@@ -1345,9 +1355,14 @@ async fn a_role_is_assumed_at_sts() {
     })
     .await;
     let (url, requests) = (sts.url(), sts.requests.clone());
-    tokio::task::spawn_blocking(move || in_child("child_role", &[("AWS_ENDPOINT_URL_STS", &url)]))
-        .await
-        .expect("child");
+    tokio::task::spawn_blocking(move || {
+        in_child(
+            "a_role_is_assumed_at_sts",
+            &[("AWS_ENDPOINT_URL_STS", &url)],
+        )
+    })
+    .await
+    .expect("child");
     let request = requests.lock().expect("requests")[0].clone();
     assert!(
         request
@@ -1363,12 +1378,7 @@ async fn a_role_is_assumed_at_sts() {
     );
 }
 
-#[tokio::test]
-#[ignore = "run in a process of its own by a_role_is_assumed_at_sts"]
 async fn child_role() {
-    if std::env::var_os(CHILD).is_none() {
-        return;
-    }
     let role = |external_id: Option<&str>| Credentials::AssumeRole {
         role_arn: "arn:aws:iam::1:role/r".into(),
         external_id: external_id.map(str::to_owned),

@@ -451,7 +451,7 @@ fn factory_reads_like_a_manual() {
     init();
     let factory = gst::ElementFactory::find("kvsgetmediasrc").unwrap();
     assert_eq!(factory.metadata("klass"), Some("Source/Network"));
-    assert_eq!(factory.rank(), gst::Rank::PRIMARY);
+    assert_eq!(factory.rank(), gst::Rank::SECONDARY);
     let caps = factory.static_pad_templates().iter().next().unwrap().caps();
     assert!(caps.can_intersect(&gst::Caps::new_empty_simple("video/x-matroska")));
     let plugin = factory.plugin().unwrap();

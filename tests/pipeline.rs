@@ -7,6 +7,7 @@ use kvs_local::{
     Fault, Server, StartSelector, StreamHandle,
     synth::{Synth, Synthetic, TrackSpec},
 };
+use std::path::Path;
 use support::*;
 
 // ---- recordings of the service's own answers ---------------------------------------------------
@@ -608,8 +609,9 @@ fn nothing_between_start_and_end_is_an_error_of_ours() {
 
 // ---- files -------------------------------------------------------------------------------------
 
-/// Runs a tool on a file; `None`, and a line that says so, where there is none.
-fn tool(name: &str, arguments: &[&str], file: &std::path::Path) -> Option<(String, String)> {
+/// Runs a tool on a file: what it prints, and what it complains of. `None`, and a line that says so,
+/// where there is none.
+fn tool(name: &str, arguments: &[&str], file: &Path) -> Option<(String, Vec<String>)> {
     match std::process::Command::new(name)
         .args(arguments)
         .arg(file)
@@ -618,8 +620,8 @@ fn tool(name: &str, arguments: &[&str], file: &std::path::Path) -> Option<(Strin
         Ok(output) => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
             let (out, err) = (text(&output.stdout), text(&output.stderr));
-            assert!(output.status.success(), "{name}: {out} {err}");
-            Some((out, err))
+            let failed = (!output.status.success()).then(|| format!("{name}: {}", output.status));
+            Some((out, err.lines().map(str::to_owned).chain(failed).collect()))
         }
         Err(error) => {
             assert!(!require_all(), "{name}: {error}");
@@ -657,12 +659,12 @@ fn complaints(name: &str, blocks: usize, properties: &[(&str, &str)]) -> Vec<Str
     let arguments: Vec<_> = arguments.split_whitespace().collect();
     if let Some((out, err)) = tool("ffprobe", &arguments, &file) {
         assert_eq!(out.trim_end_matches(','), blocks.to_string(), "{name}");
-        complaints.extend(err.lines().map(str::to_owned));
+        complaints.extend(err);
     }
     if let Some((out, err)) = tool("mkvinfo", &["--ui-language", "en_US", "-a"], &file) {
         let found = out.lines().filter(|line| line.contains("+ Simple block"));
         assert_eq!(found.count(), blocks, "{name}: mkvinfo");
-        complaints.extend(err.lines().map(str::to_owned));
+        complaints.extend(err);
         let words = ["warning", "error", "unknown element"];
         let bad = |line: &&str| words.iter().any(|word| line.to_lowercase().contains(word));
         complaints.extend(out.lines().filter(bad).map(str::to_owned));

@@ -120,7 +120,6 @@ impl KvsGetMediaSrc {
 
     /// Makes the element announce tracks that a demuxer cannot follow by an event
     /// `kvs-tracks-changed`, after which a document of its own begins, instead of failing.
-    #[allow(dead_code)] // for the bin around this element
     pub(crate) fn set_follow_tracks(&self, follow: bool) {
         self.follow_tracks.store(follow, Ordering::Relaxed);
     }
@@ -144,6 +143,9 @@ impl KvsGetMediaSrc {
         };
         seek.retarget(&mut plan.session, now());
         plan.session.opened = stream.opened().cloned();
+        if stream.is_doubtful() && self.follow_tracks.load(Ordering::Relaxed) {
+            self.parent_send_event(messages::tracks_changed_event());
+        }
         let started = self.spawn(plan, stream)?;
         let old = self.started(|state| {
             let flushing = state.flushing;
@@ -259,6 +261,7 @@ impl KvsGetMediaSrc {
                 gst::info!(CAT_DATA, imp = self, "{change:?}");
                 messages::post_tracks_changed(obj.upcast_ref(), &change);
                 if !change.compatible && self.follow_tracks.load(Ordering::Relaxed) {
+                    self.started(|started| started.stream.forget_opened());
                     self.parent_send_event(messages::tracks_changed_event());
                 }
             }
@@ -480,6 +483,7 @@ impl PushSrcImpl for KvsGetMediaSrc {
         _buffer: Option<&mut gst::BufferRef>,
     ) -> Result<CreateSuccess, gst::FlowError> {
         let queue = self.queue().ok_or(gst::FlowError::Flushing)?;
+        self.started(|started| started.stream.pushed());
         loop {
             // One by one: the base class of 1.22 cannot drop a buffer list when it is stopped.
             if let Some(buffer) = self

@@ -189,7 +189,8 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(
         Some(plugin),
         "kvsgetmediasrc",
-        gst::Rank::PRIMARY,
+        // Below kvssrc, which is what a player wants of a kvs:// URI.
+        gst::Rank::SECONDARY,
         KvsGetMediaSrc::static_type(),
     )
 }

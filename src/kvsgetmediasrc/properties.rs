@@ -265,7 +265,9 @@ where
 }
 
 /// All settings, in the order of the documentation.
-pub(crate) static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| {
+pub(crate) static TABLE: LazyLock<Vec<Property>> = LazyLock::new(table);
+
+fn table() -> Vec<Property> {
     vec![
         text(
             InUri::Key,
@@ -474,11 +476,20 @@ pub(crate) static TABLE: LazyLock<Vec<Property>> = LazyLock::new(|| {
             field!(max_queue_bytes),
         ),
     ]
-});
+}
 
-/// The specs of all properties: the settings, and what is read off the running element.
-pub(crate) static SPECS: LazyLock<Vec<ParamSpec>> = LazyLock::new(|| {
-    let mut specs: Vec<_> = TABLE.iter().map(|property| property.spec.clone()).collect();
+/// The specs of all properties of the element.
+pub(crate) static SPECS: LazyLock<Vec<ParamSpec>> =
+    LazyLock::new(|| with_read_only(TABLE.iter().map(|property| property.spec.clone())));
+
+/// The same once more, for another class to install: a spec belongs to one class.
+pub(crate) fn other_specs() -> Vec<ParamSpec> {
+    with_read_only(table().into_iter().map(|property| property.spec))
+}
+
+/// The settings, and what is read off the running element.
+fn with_read_only(settings: impl Iterator<Item = ParamSpec>) -> Vec<ParamSpec> {
+    let mut specs: Vec<_> = settings.collect();
     specs.push(
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
@@ -500,4 +511,4 @@ pub(crate) static SPECS: LazyLock<Vec<ParamSpec>> = LazyLock::new(|| {
             .build(),
     );
     specs
-});
+}

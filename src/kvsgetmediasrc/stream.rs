@@ -18,6 +18,17 @@ struct Anchor {
     start: ClockTime,
 }
 
+/// Tracks on their way to the demuxer.
+#[derive(Debug, Default)]
+enum Opening {
+    #[default]
+    Nothing,
+    /// The next data names them.
+    Queued(Opened),
+    /// The buffers of this data have not all been pushed.
+    Taken(Opened),
+}
+
 /// What the streaming thread remembers.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -33,6 +44,10 @@ pub(crate) struct Stream {
     position: Option<ClockTime>,
     /// What the demuxer downstream has been told.
     opened: Option<Opened>,
+    /// What it is being told.
+    opening: Opening,
+    /// Data has been taken in, before the latest seek or after.
+    begun: bool,
     /// The earliest wall-clock time that has come.
     earliest: Option<ClockTime>,
     /// The rest of the data that the last buffer began.
@@ -50,6 +65,8 @@ impl Stream {
             current: None,
             position: None,
             opened: None,
+            opening: Opening::default(),
+            begun: false,
             earliest: None,
             buffers: VecDeque::new(),
         }
@@ -60,6 +77,7 @@ impl Stream {
         Stream {
             seek: Some(seek),
             opened: self.opened.clone(),
+            begun: self.begun,
             earliest: self.earliest,
             ..Stream::new(self.live)
         }
@@ -70,8 +88,31 @@ impl Stream {
         self.seek
     }
 
+    /// The data taken in next tells a demuxer of these tracks. It knows them once that has been
+    /// pushed: a flush may come first.
     pub(crate) fn set_opened(&mut self, opened: Opened) {
-        self.opened = Some(opened);
+        self.opening = Opening::Queued(opened);
+    }
+
+    /// A demuxer that knows nothing is about to take over.
+    pub(crate) fn forget_opened(&mut self) {
+        self.opened = None;
+        self.opening = Opening::Nothing;
+    }
+
+    /// The buffers returned so far have been pushed.
+    pub(crate) fn pushed(&mut self) {
+        if self.buffers.is_empty()
+            && let Opening::Taken(opened) = &self.opening
+        {
+            self.opened = Some(opened.clone());
+            self.opening = Opening::Nothing;
+        }
+    }
+
+    /// Whether a demuxer downstream is in a state that is not known: it may have been told of tracks.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.begun && self.opened.is_none()
     }
 
     pub(crate) fn opened(&self) -> Option<&Opened> {
@@ -97,6 +138,11 @@ impl Stream {
         data: Data,
         running_time: impl FnOnce() -> Option<ClockTime>,
     ) -> Option<gst::FormattedSegment<ClockTime>> {
+        self.begun = true;
+        self.opening = match std::mem::take(&mut self.opening) {
+            Opening::Queued(opened) => Opening::Taken(opened),
+            other => other,
+        };
         let segment = self
             .pending
             .take()

@@ -238,13 +238,14 @@ impl Run {
         Run::with(src, None)
     }
 
-    /// The same, where frames go to `on_frame` and are not kept.
+    /// The same, where frames go to `on_frame` and nothing is kept but how it ends.
     pub fn each_frame(src: &gst::Element, on_frame: OnFrame) -> Run {
         Run::with(src, Some(on_frame))
     }
 
     fn with(src: &gst::Element, on_frame: Option<OnFrame>) -> Run {
-        let run = Run::empty(src);
+        let keep = on_frame.is_none();
+        let run = Run::empty(src, keep);
         let demuxer = gst::ElementFactory::make("matroskademux")
             .name("demuxer")
             .build()
@@ -256,8 +257,14 @@ impl Run {
             let Some(pipeline) = pipeline.upgrade() else {
                 return;
             };
-            let sink = frame_sink(&pad.name(), &seen, on_frame.clone());
-            pipeline.add(&sink).unwrap();
+            // Of an earlier run there is one already, which would be waited for otherwise.
+            let name = format!("sink-{}", pad.name());
+            let sink = pipeline.by_name(&name).unwrap_or_else(|| {
+                let sink = frame_sink(&pad.name(), &seen, on_frame.clone());
+                sink.set_property("name", &name);
+                pipeline.add(&sink).unwrap();
+                sink
+            });
             sink.sync_state_with_parent().unwrap();
             pad.link(&sink.static_pad("sink").unwrap()).unwrap();
         });
@@ -266,7 +273,7 @@ impl Run {
 
     /// `src` and a sink that keeps its bytes.
     pub fn plain(src: &gst::Element) -> Run {
-        let run = Run::empty(src);
+        let run = Run::empty(src, true);
         let seen = run.seen.clone();
         let sink = gst_app::AppSink::builder().sync(false).build();
         sink.set_callbacks(
@@ -286,21 +293,26 @@ impl Run {
 
     /// `src` and whatever `description` says.
     pub fn launch(src: &gst::Element, description: &str) -> Run {
-        let run = Run::empty(src);
+        let run = Run::empty(src, true);
         let rest = gst::parse::bin_from_description(description, true).unwrap();
         run.pipeline.add(&rest).unwrap();
         src.link(&rest).unwrap();
         run
     }
 
-    fn empty(src: &gst::Element) -> Run {
+    /// Without `keep`, of the messages the last ones alone are kept.
+    fn empty(src: &gst::Element, keep: bool) -> Run {
         init();
         let pipeline = gst::Pipeline::new();
         pipeline.add(src).unwrap();
         let seen = Arc::new(Seen::default());
         let for_bus = seen.clone();
         pipeline.bus().unwrap().set_sync_handler(move |_, message| {
-            for_bus.add(|log| log.messages.push(message.clone()));
+            use gst::MessageType;
+            let last = [MessageType::Eos, MessageType::Error, MessageType::Warning];
+            if keep || last.contains(&message.type_()) {
+                for_bus.add(|log| log.messages.push(message.clone()));
+            }
             gst::BusSyncReply::Drop
         });
         Run {
@@ -404,6 +416,8 @@ impl Drop for Run {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
         self.pipeline.bus().unwrap().unset_sync_handler();
+        // Messages hold the elements they came from, and these hold the log.
+        self.clear();
     }
 }
 
@@ -412,7 +426,7 @@ fn frame_sink(pad: &str, seen: &Arc<Seen>, on_frame: Option<OnFrame>) -> gst::El
         .sync(false)
         .async_(false)
         .build();
-    let (name, for_events) = (pad.to_owned(), seen.clone());
+    let (name, for_events, keep) = (pad.to_owned(), seen.clone(), on_frame.is_none());
     sink.static_pad("sink")
         .unwrap()
         .add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
@@ -425,6 +439,9 @@ fn frame_sink(pad: &str, seen: &Arc<Seen>, on_frame: Option<OnFrame>) -> gst::El
                 }
                 _ => return gst::PadProbeReturn::Ok,
             };
+            if !keep {
+                return gst::PadProbeReturn::Ok;
+            }
             for_events.add(|log| log.pads.entry(name.clone()).or_default().push(entry));
             gst::PadProbeReturn::Ok
         })
@@ -622,6 +639,30 @@ pub fn recording(name: &str) -> Option<(Bytes, Reading)> {
         Err(error) => {
             println!("skipped: recording {}: {error}", path.display());
             None
+        }
+    }
+}
+
+/// What a process uses of what may leak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory, in bytes.
+    pub memory: usize,
+    pub threads: usize,
+    pub descriptors: usize,
+}
+
+impl Usage {
+    /// That of this process, now.
+    pub fn now() -> Usage {
+        let count = |folder| std::fs::read_dir(folder).unwrap().count();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.unwrap().trim_end_matches("kB").trim();
+        Usage {
+            memory: kibibytes.parse::<usize>().unwrap() << 10,
+            threads: count("/proc/self/task"),
+            descriptors: count("/proc/self/fd"),
         }
     }
 }

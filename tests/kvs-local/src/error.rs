@@ -39,11 +39,14 @@ impl ApiError {
         // write it small. Clients read both.
         let modelled = self.code.ends_with("Exception") && self.status != 403;
         let member = if modelled { "Message" } else { "message" };
-        Response::new(self.status)
-            .with("x-amzn-ErrorType", self.code.as_str())
-            .body(
-                "application/json",
-                json!({ member: self.message }).to_string(),
-            )
+        let mut response = Response::new(self.status);
+        // What stands between a client and the service answers without one.
+        if !self.code.is_empty() {
+            response = response.with("x-amzn-ErrorType", self.code.as_str());
+        }
+        response.body(
+            "application/json",
+            json!({ member: self.message }).to_string(),
+        )
     }
 }

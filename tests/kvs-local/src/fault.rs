@@ -172,7 +172,7 @@ impl Fault {
     }
 
     /// Answers with an error as AWS writes them: `x-amzn-ErrorType` is `code`, the JSON body holds
-    /// `message`.
+    /// `message`. Without a code there is no such header, as in the answers of load balancers.
     pub fn http_error(self, status: u16, code: &str, message: &str) -> Fault {
         self.answer(Answer::Error {
             status,
