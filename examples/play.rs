@@ -97,13 +97,15 @@ fn end_at_ctrl_c(pipeline: &gst::Pipeline) {
     });
 }
 
-/// A source for the URI, whatever decodes it, and a sink for each track that can be played.
+/// A source for the URI, what decodes it, and a sink for each track.
 fn pipeline(uri: &str, display: bool) -> Result<gst::Pipeline, Box<dyn Error>> {
     let pipeline = gst::Pipeline::new();
-    let source = gst::Element::make_from_uri(gst::URIType::Src, uri, Some("source"))?;
-    let decoder = gst::ElementFactory::make("decodebin").build()?;
-    pipeline.add_many([&source, &decoder])?;
-    source.link(&decoder)?;
+    // It finds the source for kvs:// by itself. An error in the URI is told better by the source.
+    gst::Element::make_from_uri(gst::URIType::Src, uri, None)?;
+    let decoder = gst::ElementFactory::make("uridecodebin")
+        .property("uri", uri)
+        .build()?;
+    pipeline.add(&decoder)?;
 
     // A pad for each track appears when the demuxer has seen the stream's header.
     let weak = pipeline.downgrade();
