@@ -62,3 +62,8 @@ gst::plugin_define!(
     "Unknown package origin",
     env!("BUILD_REL_DATE")
 );
+
+/// The code in the README is compiled and run with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
