@@ -7,6 +7,9 @@
 //! thread of its own, decodes each by itself without a queue, and blocks the first that is decoded
 //! until all are. There, and only there, each pad has a [queue](Queued), which `decodebin` would have
 //! put behind a demuxer.
+//!
+//! `uridecodebin` and `urisourcebin` do not follow when another pad comes in the place of one: in them
+//! a pad stays and shows the new demuxer's, as long as that has a stream of the same media type.
 
 use super::CAT;
 use gst::{prelude::*, subclass::prelude::*};
