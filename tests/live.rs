@@ -51,34 +51,23 @@ fn shown(late: &[u64], latency: u64) -> (usize, Vec<String>) {
     let stream = server.stream("cam");
     let properties = [("latency", &*latency.to_string())];
     let src = source(&server, "cam", &properties);
-    let branch = "fakesink sync=true qos=true max-lateness=20000000 signal-handoffs=true";
-    let run = Run::launch(&src, "matroskademux name=d");
-    let bin = run.pipeline.iterate_elements().into_iter().flatten();
-    let bin = bin
-        .filter_map(|element| element.downcast::<gst::Bin>().ok())
-        .next()
-        .unwrap();
+    let branch = |pad: &str| {
+        format!(
+            "d.{pad} ! queue max-size-time=0 max-size-bytes=0 max-size-buffers=0 \
+             ! fakesink name={pad} sync=true qos=true max-lateness=20000000 signal-handoffs=true "
+        )
+    };
+    let description = format!("matroskademux name=d {} {}", branch(VIDEO), branch(AUDIO));
+    let run = Run::launch(&src, &description);
     let shown = Arc::new(AtomicUsize::new(0));
-    let (count, pipeline) = (shown.clone(), run.pipeline.downgrade());
-    bin.by_name("d").unwrap().connect_pad_added(move |_, pad| {
-        let pipeline = pipeline.upgrade().unwrap();
-        let text =
-            format!("queue max-size-time=0 max-size-bytes=0 max-size-buffers=0 ! {branch} name=s");
-        let part = gst::parse::bin_from_description(&text, true).unwrap();
-        let ghost = gst::GhostPad::builder_with_target(pad).unwrap().build();
-        ghost.set_active(true).unwrap();
-        pad.parent_element()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .downcast::<gst::Element>()
-            .unwrap()
-            .add_pad(&ghost)
-            .unwrap();
-        pipeline.add(&part).unwrap();
-        part.sync_state_with_parent().unwrap();
-        ghost.link(&part.static_pad("sink").unwrap()).unwrap();
-    });
+    for pad in [VIDEO, AUDIO] {
+        let shown = shown.clone();
+        let sink = run.pipeline.by_name(pad).unwrap();
+        sink.connect("handoff", false, move |_| {
+            shown.fetch_add(1, Ordering::SeqCst);
+            None
+        });
+    }
     run.play();
     let uploader = upload(stream, &media, late);
     uploader.join().unwrap();
