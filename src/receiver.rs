@@ -294,16 +294,20 @@ impl Receiver {
     }
 
     /// The body has ended in good order. A fragment that was asked for again and again, and of which
-    /// no more came, is complete.
+    /// no more came, is complete, or, if it ends within a block, cannot be had.
     ///
     /// # Errors
     /// As [`Receiver::push`].
     pub fn close(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
-        if !self.progressed && self.position.was_fruitless() {
-            self.body = Assembler::default();
-            self.complete(fragment::End::default(), items)?;
+        if self.progressed || !self.position.was_fruitless() {
+            return Ok(());
         }
-        Ok(())
+        if self.body.is_truncated() {
+            self.position.give_up();
+            return self.finish(items);
+        }
+        self.body = Assembler::default();
+        self.complete(fragment::End::default(), items)
     }
 
     /// The stream ends here: gives out what is still kept back.

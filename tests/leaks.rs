@@ -134,7 +134,7 @@ fn a_blocked_sink_bounds_memory() {
     let probe = pad.add_probe(mask, |_, _| gst::PadProbeReturn::Ok).unwrap();
     run.play();
     let number = |name| run.stats().get::<u64>(name).unwrap();
-    let full = |_: &Server| number("queue-bytes") > (QUEUE - BLOCK - MIB) as u64;
+    let full = |_: &Server| number("queue-bytes") > QUEUE as u64 / 2;
     assert!(server.wait_until(PATIENCE, full), "{}", run.stats());
     // And when all has come that will.
     assert!(server.wait_until(PATIENCE, |server| {

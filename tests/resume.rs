@@ -304,3 +304,37 @@ fn a_seek_to_where_nothing_is_begins_with_the_oldest() {
     let mut receiver = Receiver::new(config(start));
     assert!(!receiver.position().gone(), "the user's own start");
 }
+
+#[test]
+fn a_fragment_that_always_ends_within_a_block_is_given_up_and_named() {
+    let media = every_form();
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut items = Vec::new();
+    let first = &media.fragments[0];
+    let at = first.document.len() - 400;
+    let mut asked = 0;
+    while receiver.position().request()
+        != Selector::AfterFragment(media.fragments[0].number.clone())
+    {
+        receiver.open();
+        feed(
+            &mut receiver,
+            &first.document.slice(..at),
+            LARGE,
+            &mut items,
+        )
+        .unwrap();
+        receiver.close(&mut items).unwrap();
+        asked += 1;
+        assert!(asked < 10);
+    }
+    receiver.open();
+    let rest: Bytes = documents(&media, &Selector::Earliest)[1..].concat().into();
+    feed(&mut receiver, &rest, LARGE, &mut items).unwrap();
+    let outcome = Outcome::of(items);
+    assert_eq!(outcome.ends().len(), 3);
+    let gaps = outcome.gaps();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].kind, GapKind::Lost);
+    assert_eq!(gaps[0].from_fragment.as_ref(), Some(&first.number));
+}

@@ -138,8 +138,14 @@ fn blocked(description: &str, state: gst::State) -> (Server, Run) {
     ];
     let run = Run::launch(&source(&server, "cam", &properties), description);
     run.pipeline.set_state(state).unwrap();
-    let full = |_: &Server| run.stats().get::<u64>("queue-bytes").unwrap() > 150_000;
-    assert!(server.wait_until(PATIENCE, full), "{:?}", run.stats());
+    // Half of it at least: from there on the session waits. And nothing moves any more.
+    let number = |name| run.stats().get::<u64>(name).unwrap();
+    let stuck = |server: &Server| {
+        let pushed = number("bytes-pushed");
+        let moves = |_: &Server| number("bytes-pushed") > pushed;
+        number("queue-bytes") > 100_000 && !server.wait_until(Duration::from_millis(50), moves)
+    };
+    assert!(server.wait_until(PATIENCE, stuck), "{:?}", run.stats());
     (server, run)
 }
 

@@ -109,6 +109,11 @@ impl Assembler {
         self.reader.position()
     }
 
+    /// Whether the bytes so far end within an element.
+    pub fn is_truncated(&self) -> bool {
+        self.position() < self.rope().end()
+    }
+
     /// The fragment under way, as far as it is known: its number may come before its first cluster.
     pub fn announced(&self) -> Option<&Head> {
         let document = &self.document;

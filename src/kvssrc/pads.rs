@@ -7,6 +7,9 @@
 //! thread of its own, decodes each by itself without a queue, and blocks the first that is decoded
 //! until all are. There, and only there, each pad has a [queue](Queued), which `decodebin` would have
 //! put behind a demuxer.
+//!
+//! `uridecodebin` and `urisourcebin` do not follow when another pad comes in the place of one: in them
+//! a pad stays and shows the new demuxer's, as long as that has a stream of the same media type.
 
 use super::CAT;
 use gst::{prelude::*, subclass::prelude::*};
@@ -29,6 +32,9 @@ pub(super) static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| 
 
 /// The parent in which pads need threads of their own.
 const NEEDS_THREADS: &str = "GstURIDecodeBin";
+
+/// The parents that do not follow when a pad comes in place of another.
+const KEEP_PADS: [&str; 2] = ["GstURIDecodeBin", "GstURISourceBin"];
 
 /// How much may wait in a pad's queue while another pad has nothing.
 const QUEUE_BYTES: u32 = 16 * 1024 * 1024;
@@ -74,6 +80,9 @@ impl Pads {
 impl super::imp::KvsSrc {
     /// Shows a pad of the demuxer.
     pub(super) fn show_pad(&self, pad: &gst::Pad) {
+        if self.keeps_pads() && self.keep_pad(pad) {
+            return;
+        }
         let Some((kind, name)) = self.pads().name(&pad.name()) else {
             gst::warning!(CAT, imp = self, "Not showing {pad:?}");
             return;
@@ -185,9 +194,67 @@ impl super::imp::KvsSrc {
         }
     }
 
-    fn needs_threads(&self) -> bool {
+    fn parent_is(&self, types: &[&str]) -> bool {
         let parent = self.obj().parent();
-        parent.is_some_and(|parent| parent.type_().name() == NEEDS_THREADS)
+        parent.is_some_and(|parent| types.contains(&parent.type_().name()))
+    }
+
+    fn needs_threads(&self) -> bool {
+        self.parent_is(&[NEEDS_THREADS])
+    }
+
+    fn keeps_pads(&self) -> bool {
+        self.parent_is(&KEEP_PADS)
+    }
+
+    /// Lets a pad that was there show a new demuxer's pad, if that has a stream of the same media
+    /// type. It is the same stream then, for all that anyone downstream knows.
+    fn keep_pad(&self, pad: &gst::Pad) -> bool {
+        let media = |pad: &gst::Pad| {
+            let caps = pad.current_caps()?;
+            Some(caps.structure(0)?.name().to_string())
+        };
+        let (demuxer, new) = (pad.parent_element(), media(pad));
+        let kept = {
+            let mut pads = self.pads();
+            let of_another = |shown: &&mut Shown| {
+                shown.pad.parent_element() != demuxer && media(&shown.pad) == new
+            };
+            let shown = pads.shown.iter_mut().find(of_another);
+            shown.map(|shown| {
+                shown.pad = pad.clone();
+                let queue = shown.queue.as_ref().map(|queued| queued.queue.clone());
+                (shown.ghost.clone(), queue)
+            })
+        };
+        let Some((ghost, queue)) = kept else {
+            return false;
+        };
+        gst::debug!(CAT, imp = self, "Keeping {ghost:?} for {pad:?}");
+        self.attach_metas(pad);
+        if let Some(start) = ghost.sticky_event::<gst::event::StreamStart>(0) {
+            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+                if let Some(event) = info.event_mut()
+                    && event.type_() == gst::EventType::StreamStart
+                {
+                    *event = start.to_owned().into();
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+        let linked = match queue.and_then(|queue| queue.static_pad("sink")) {
+            Some(sink) => {
+                if let Some(old) = sink.peer() {
+                    let _ = old.unlink(&sink);
+                }
+                pad.link(&sink).is_ok()
+            }
+            None => ghost.set_target(Some(pad)).is_ok(),
+        };
+        if !linked {
+            gst::error!(CAT, imp = self, "{ghost:?} cannot be kept for {pad:?}");
+        }
+        true
     }
 
     /// Puts a queue behind a pad of the demuxer; returns its source pad.

@@ -94,8 +94,9 @@ pub fn feed(
 ) -> Result<Flow, Error> {
     for from in (0..bytes.len()).step_by(size) {
         let chunk = bytes.slice(from..bytes.len().min(from + size));
-        if receiver.push(chunk, items)? == Flow::End {
-            return Ok(Flow::End);
+        let flow = receiver.push(chunk, items)?;
+        if flow != Flow::Continue {
+            return Ok(flow);
         }
     }
     Ok(Flow::Continue)

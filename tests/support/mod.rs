@@ -291,10 +291,15 @@ impl Run {
         run
     }
 
-    /// `src` and whatever `description` says.
+    /// `src` and whatever `description` says. Pads that come later are linked as they come.
     pub fn launch(src: &gst::Element, description: &str) -> Run {
         let run = Run::empty(src, true);
-        let rest = gst::parse::bin_from_description(description, true).unwrap();
+        // Not by the parser's own ghost pad: that may be one which is still to be linked.
+        let description = format!("identity name=first ! {description}");
+        let rest = gst::parse::bin_from_description(&description, false).unwrap();
+        let first = rest.by_name("first").unwrap().static_pad("sink").unwrap();
+        let pad = gst::GhostPad::with_target(&first).unwrap();
+        rest.add_pad(&pad).unwrap();
         run.pipeline.add(&rest).unwrap();
         src.link(&rest).unwrap();
         run
