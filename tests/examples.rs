@@ -239,3 +239,24 @@ fn frames_have_the_time_they_were_recorded_at() {
         assert_tells_not_found(&server, &mut command());
     });
 }
+
+#[test]
+fn every_frame_tells_its_time_and_fragment() {
+    let Some(server) = server() else { return };
+    in_each_language("wallclock", |command| {
+        let all = lines(&run(&server, command().arg(URI)));
+        let video: Vec<Vec<_>> = all
+            .iter()
+            .map(|line| line.split_whitespace().collect())
+            .filter(|words: &Vec<_>| words[0].starts_with("video"))
+            .collect();
+        assert_eq!(video.len(), 150, "{all:#?}");
+        for (index, words) in video.iter().enumerate() {
+            let ms = 250 + 40 * index;
+            let time = format!("2024-05-01T12:00:{:02}.{:03}", ms / 1000, ms % 1000);
+            assert!(words[1].starts_with(&time), "{index}: {words:?}");
+            // Fragments of two seconds.
+            assert_eq!(words[2], video[index / 50 * 50][2], "{index}");
+        }
+    });
+}
