@@ -307,3 +307,127 @@ proptest! {
         }
     }
 }
+
+// What fuzzing and a reading of the core for its worst cases have found.
+
+/// A document of one element after the other: a header, tracks, tags, and what is given.
+fn document(info: &[u8], tracks: &[u8], tags: &[(&str, String)], rest: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    ebml::write::element(&mut out, schema::EBML, &[]);
+    ebml::write::start_unknown_size(&mut out, schema::SEGMENT);
+    ebml::write::element(&mut out, schema::INFO, info);
+    ebml::write::element(&mut out, schema::TRACKS, tracks);
+    out.extend(self::tags(tags));
+    out.extend_from_slice(rest);
+    out
+}
+
+fn tags(tags: &[(&str, String)]) -> Vec<u8> {
+    let mut tag = Vec::new();
+    for (name, value) in tags {
+        let mut simple = Vec::new();
+        ebml::write::element(&mut simple, schema::TAG_NAME, name.as_bytes());
+        ebml::write::element(&mut simple, schema::TAG_STRING, value.as_bytes());
+        ebml::write::element(&mut tag, schema::SIMPLE_TAG, &simple);
+    }
+    let (mut tags, mut out) = (Vec::new(), Vec::new());
+    ebml::write::element(&mut tags, schema::TAG, &tag);
+    ebml::write::element(&mut out, schema::TAGS, &tags);
+    out
+}
+
+const NUMBER: &str = "AWS_KINESISVIDEO_FRAGMENT_NUMBER";
+const SERVER: &str = "AWS_KINESISVIDEO_SERVER_TIMESTAMP";
+const PRODUCER: &str = "AWS_KINESISVIDEO_PRODUCER_TIMESTAMP";
+const TOKEN: &str = "AWS_KINESISVIDEO_CONTINUATION_TOKEN";
+
+/// `TrackEntry` of a track of this number.
+fn track(number: u64) -> Vec<u8> {
+    let (mut entry, mut out) = (Vec::new(), Vec::new());
+    ebml::write::unsigned(&mut entry, schema::TRACK_NUMBER, number);
+    ebml::write::unsigned(&mut entry, schema::TRACK_TYPE, 1);
+    ebml::write::element(&mut entry, schema::CODEC_ID, b"V_VP8");
+    ebml::write::element(&mut out, schema::TRACK_ENTRY, &entry);
+    out
+}
+
+fn scale(nanoseconds: u64) -> Vec<u8> {
+    let mut info = Vec::new();
+    ebml::write::unsigned(&mut info, schema::TIMESTAMP_SCALE, nanoseconds);
+    info
+}
+
+/// A cluster of blocks of the given offsets on track 1, each in a group if it has a duration.
+fn cluster(timecode: u64, blocks: &[(i16, Option<u64>)]) -> Vec<u8> {
+    let mut data = Vec::new();
+    ebml::write::unsigned(&mut data, schema::TIMESTAMP, timecode);
+    for (offset, duration) in blocks {
+        let [high, low] = offset.to_be_bytes();
+        let block = [0x81, high, low, 0, 7];
+        let Some(duration) = duration else {
+            ebml::write::element(&mut data, schema::SIMPLE_BLOCK, &block);
+            continue;
+        };
+        let mut group = Vec::new();
+        ebml::write::element(&mut group, schema::BLOCK, &block);
+        ebml::write::unsigned(&mut group, schema::BLOCK_DURATION, *duration);
+        ebml::write::element(&mut data, schema::BLOCK_GROUP, &group);
+    }
+    let mut out = Vec::new();
+    ebml::write::element(&mut out, schema::CLUSTER, &data);
+    out
+}
+
+/// What is received of this body, kept to what GStreamer can say of a time.
+#[track_caller]
+fn received(body: Vec<u8>) -> Outcome {
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut items = Vec::new();
+    receiver.open();
+    receiver.push(body.into(), &mut items).unwrap();
+    receiver.finish(&mut items).unwrap();
+    for item in &items {
+        match item {
+            // The largest number is the one that means none.
+            Item::Segment(segment) => assert!(segment.start.max(segment.time) < u64::MAX),
+            Item::Data(data) => assert!(data.pts.is_none_or(|pts| pts < u64::MAX)),
+            _ => (),
+        }
+    }
+    Outcome::of(items)
+}
+
+fn segments(outcome: &Outcome) -> Vec<(u64, u64)> {
+    let segments = outcome.others.iter().filter_map(|(_, item)| match item {
+        Item::Segment(segment) => Some((segment.start, segment.time)),
+        _ => None,
+    });
+    segments.collect()
+}
+
+#[test]
+fn a_slice_of_joined_chunks_does_not_pin_the_room_for_more() {
+    // Chunks too small to stand alone: a large Void, and then blocks. What they are joined in must not
+    // be kept for the sake of a block.
+    let mut reader = Reader::default();
+    let mut head = [&HEADER[..], &CLUSTER, &[0xE7, 0x81, 0]].concat();
+    ebml::write::element(&mut head, schema::VOID, &[0; 1 << 20]);
+    for chunk in in_chunks(&head.into(), &[1000]) {
+        reader.push(chunk);
+        while reader.next().unwrap().is_some() {}
+    }
+    let mut next = vec![0xEC, 0x81, 0];
+    ebml::write::element(&mut next, schema::SIMPLE_BLOCK, &[0x81; 100]);
+    let next = Bytes::from(next);
+    reader.push(next.slice(..2));
+    assert_eq!(reader.next(), Ok(None));
+    reader.push(next.slice(2..));
+    reader.next().unwrap();
+    let Ok(Some(Event::Element { span, .. })) = reader.next() else {
+        panic!("a block");
+    };
+    let kept = reader.rope().bytes(span);
+    drop(reader);
+    let mut kept = kept.try_into_mut().unwrap();
+    assert!(!kept.try_reclaim(64 * 1024), "a block keeps 64 KiB");
+}
