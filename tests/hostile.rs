@@ -406,6 +406,32 @@ fn segments(outcome: &Outcome) -> Vec<(u64, u64)> {
 }
 
 #[test]
+fn many_blocks_at_one_time_are_no_more_work_each() {
+    // Nothing tells where the segment begins: they are held back until they are too many.
+    let started = std::time::Instant::now();
+    let block = [0xA3, 0x85, 0x81, 0, 0, 0x80, 7];
+    let mut rest = [&CLUSTER[..], &[0xE7, 0x81, 0]].concat();
+    rest.extend(block.repeat(160_000));
+    let outcome = received(document(&[], &track(1), &[], &rest));
+    assert_eq!(outcome.frames().len(), 160_000);
+
+    // A group of very many children, in very many chunks.
+    let group = [0xEC, 0x80].repeat(1_000_000);
+    let mut data = Vec::new();
+    ebml::write::element(&mut data, schema::BLOCK, &[0x81, 0, 0, 0, 7]);
+    data.extend(group);
+    let mut rest = [&CLUSTER[..], &[0xE7, 0x81, 0]].concat();
+    ebml::write::element(&mut rest, schema::BLOCK_GROUP, &data);
+    let body: Bytes = document(&[], &track(1), &[], &rest).into();
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    receiver.open();
+    for chunk in in_chunks(&body, &[4096]) {
+        receiver.push(chunk, &mut Vec::new()).unwrap();
+    }
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_slice_of_joined_chunks_does_not_pin_the_room_for_more() {
     // Chunks too small to stand alone: a large Void, and then blocks. What they are joined in must not
     // be kept for the sake of a block.

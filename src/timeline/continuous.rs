@@ -103,6 +103,9 @@ pub struct Continuous {
     holding: bool,
     undecided: bool,
     /// How the segment that is about to be anchored relates to the one before.
+    /// The earliest time in `held`, and what that takes up.
+    held_from: u64,
+    held_bytes: usize,
     breaks: bool,
     late: bool,
     paces: Vec<Pace>,
@@ -130,6 +133,8 @@ impl Continuous {
             holding: false,
             undecided: false,
             breaks: false,
+            held_from: u64::MAX,
+            held_bytes: 0,
             late: false,
             paces: Vec::new(),
             cluster_begun: false,
@@ -364,16 +369,14 @@ impl Continuous {
         self.held.push(Held {
             timecode,
             block: *block,
+        let bytes = rope.bytes(block.span);
+        let wall = self.wall(timecode, block);
+        self.held_from = self.held_from.min(wall);
+        self.held_bytes += bytes.len() + size_of::<Held>();
             bytes: rope.bytes(block.span),
         });
-        let times = self
-            .held
-            .iter()
-            .map(|held| self.wall(held.timecode, &held.block));
-        let earliest = times.min().unwrap_or_default();
-        let ahead = signed(self.wall(timecode, block)) - signed(earliest);
-        let bytes: usize = self.held.iter().map(|held| held.bytes.len()).sum();
-        if ahead >= self.look_ahead() || bytes > LOOK_AHEAD_BYTES {
+        let ahead = signed(wall) - signed(self.held_from);
+        if ahead >= self.look_ahead() || self.held_bytes > LOOK_AHEAD_BYTES {
             self.settle(rope, items)?;
         }
         Ok(())
@@ -394,11 +397,9 @@ impl Continuous {
             return Ok(());
         }
         let held = std::mem::take(&mut self.held);
-        let Some(earliest) = held
-            .iter()
-            .map(|held| self.wall(held.timecode, &held.block))
-            .min()
-        else {
+        let earliest = std::mem::replace(&mut self.held_from, u64::MAX);
+        self.held_bytes = 0;
+        if held.is_empty() {
             return Ok(());
         };
         let header = self.segment_header(rope, items)?;
