@@ -432,6 +432,15 @@ fn many_blocks_at_one_time_are_no_more_work_each() {
 }
 
 #[test]
+fn a_document_has_not_more_tracks_than_can_be_compared() {
+    let tracks: Vec<u8> = (1..=65).flat_map(track).collect();
+    let body = document(&[], &tracks, &[], &cluster(0, &[(0, None)]));
+    let error = receive(body, 1000).1.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Demux);
+    assert!(error.message.contains("more than 64 tracks"), "{error}");
+}
+
+#[test]
 fn a_slice_of_joined_chunks_does_not_pin_the_room_for_more() {
     // Chunks too small to stand alone: a large Void, and then blocks. What they are joined in must not
     // be kept for the sake of a block.
