@@ -441,6 +441,74 @@ fn a_document_has_not_more_tracks_than_can_be_compared() {
 }
 
 #[test]
+fn what_is_kept_of_tags_has_its_bounds() {
+    let long = || "9".repeat(200_000);
+    let head = [(NUMBER, long()), (SERVER, long()), ("mine", long())];
+    let mut rest = Vec::new();
+    for time in 0..40 {
+        rest.extend(cluster(time, &[(0, None)]));
+        rest.extend(tags(&[("mine", "x".repeat(50_000)), (TOKEN, long())]));
+    }
+    let outcome = received(document(
+        &[],
+        &track(1),
+        &head,
+        &[&rest[..], &tags(&[(TOKEN, "t".into())])].concat(),
+    ));
+    let end = outcome.ends()[0];
+    assert_eq!(
+        (end.start.number.as_str(), end.start.server_timestamp),
+        ("", None)
+    );
+    assert_eq!(end.continuation_token.as_deref(), Some("t"));
+    let kept: usize = end.start.tags.iter().map(|tag| tag.value.len()).sum();
+    assert_eq!((end.frames, kept), (40, 250_000));
+}
+
+#[test]
+fn what_follows_the_end_of_a_fragment_ends_as_well() {
+    // Blocks without end after the token: nobody wants them, so nobody may keep them.
+    let end = tags(&[(TOKEN, "t".to_owned())]);
+    let head = [(NUMBER, "1".to_owned())];
+    let body = document(
+        &[],
+        &track(1),
+        &head,
+        &[cluster(0, &[(0, None)]), end].concat(),
+    );
+    let mut block = Vec::new();
+    ebml::write::element(&mut block, schema::SIMPLE_BLOCK, &[0x81; 65536]);
+    let chunk = Bytes::from(block);
+    for raw in [false, true] {
+        let mut receiver = Receiver::new(Config {
+            raw,
+            ..config(Selector::Earliest)
+        });
+        receiver.open();
+        let mut items = Vec::new();
+        receiver.push(body.clone().into(), &mut items).unwrap();
+        receiver
+            .push([&CLUSTER[..], &[0xE7, 0x81, 0]].concat().into(), &mut items)
+            .unwrap();
+        let error = (0..400).find_map(|_| receiver.push(chunk.clone(), &mut items).err());
+        assert_eq!(
+            error.expect("an error within 25 MiB").kind,
+            ErrorKind::Demux,
+            "raw {raw}"
+        );
+        assert_eq!(Outcome::of(items).ends().len(), 1);
+    }
+    // Nor timestamps without a block.
+    let body = document(
+        &[],
+        &track(1),
+        &head,
+        &[&CLUSTER[..], &[0xE7, 0x81, 0].repeat(6_000_000)].concat(),
+    );
+    assert_eq!(receive(body, 1 << 16).1.unwrap_err().kind, ErrorKind::Demux);
+}
+
+#[test]
 fn a_slice_of_joined_chunks_does_not_pin_the_room_for_more() {
     // Chunks too small to stand alone: a large Void, and then blocks. What they are joined in must not
     // be kept for the sake of a block.
