@@ -406,6 +406,100 @@ fn segments(outcome: &Outcome) -> Vec<(u64, u64)> {
 }
 
 #[test]
+fn times_beyond_every_calendar_are_times() {
+    let last = "18446744073.709551615".to_owned();
+    for stamps in [
+        vec![(SERVER, last.clone())],
+        vec![(SERVER, last.clone()), (PRODUCER, last)],
+        vec![],
+    ] {
+        for timecode in [0, 1, u64::MAX] {
+            for unit in [1, 1_000_000, 60_000_000_000] {
+                let mut body = Vec::new();
+                for blocks in [[0, 0], [i16::MIN, i16::MAX], [i16::MAX, i16::MIN]] {
+                    let blocks = blocks.map(|offset| (offset, None));
+                    let clusters = [cluster(timecode, &blocks), cluster(7, &blocks)].concat();
+                    body.extend(document(&scale(unit), &track(1), &stamps, &clusters));
+                }
+                received(body);
+            }
+        }
+    }
+    for unit in [0, u64::MAX] {
+        let body = document(&scale(unit), &track(1), &[], &cluster(0, &[(0, None)]));
+        assert_eq!(receive(body, 100).1.unwrap_err().kind, ErrorKind::Demux);
+    }
+}
+
+#[test]
+fn a_frame_that_lasts_for_ever_does_not_stop_the_line() {
+    let fragment = |index: u64, duration| {
+        let stamp = [(SERVER, (1_700_000_000 + 2 * index).to_string())];
+        document(
+            &[],
+            &track(1),
+            &stamp,
+            &cluster(index * 2000, &[(0, duration)]),
+        )
+    };
+    for duration in [None, Some(u64::MAX), Some(u64::MAX / 1_000_000)] {
+        let body = [fragment(0, duration), fragment(1, None), fragment(2, None)].concat();
+        let starts = segments(&received(body));
+        assert!(
+            starts.iter().all(|(start, _)| *start <= 4_000_000_000),
+            "{starts:?}"
+        );
+    }
+}
+
+#[test]
+fn no_frame_stands_before_its_segment() {
+    let fragment = |ms: u64, offsets: &[i16]| {
+        let stamp = [(
+            PRODUCER,
+            format!("{}.{:03}", 1_700_000_000 + ms / 1000, ms % 1000),
+        )];
+        let blocks: Vec<_> = offsets.iter().map(|&offset| (offset, None)).collect();
+        document(&[], &track(1), &stamp, &cluster(ms, &blocks))
+    };
+    // The second begins a segment, the third reaches back before it.
+    let body = [
+        fragment(0, &[0, 5]),
+        fragment(9000, &[0]),
+        fragment(8950, &[0, 40, 80]),
+    ];
+    let outcome = received(body.concat());
+    let starts = segments(&outcome);
+    assert_eq!(starts.len(), 2);
+    let from = i64::try_from(starts[1].0).unwrap() / 1_000_000;
+    let times: Vec<i64> = outcome.frames()[2..]
+        .iter()
+        .map(|frame| frame.1 - from)
+        .collect();
+    assert_eq!(times, [0, 0, 0, 30]);
+}
+
+#[test]
+fn a_first_block_that_is_far_from_its_cluster_keeps_its_time() {
+    let fragment = |ms: u64, unit: u64, offsets: &[i16]| {
+        let stamp = [(PRODUCER, format!("1700000000.{ms:03}"))];
+        let blocks: Vec<_> = offsets.iter().map(|&offset| (offset, None)).collect();
+        document(&scale(unit), &track(1), &stamp, &cluster(ms, &blocks))
+    };
+    // In units of a microsecond, as the demuxer was told, 300 ms do not fit where they stood.
+    let body = [
+        fragment(0, 1000, &[0, 5]),
+        fragment(500, 1_000_000, &[300, 301]),
+    ];
+    let outcome = received(body.concat());
+    let mut pts = outcome.others.iter().filter_map(|(_, item)| match item {
+        Item::FragmentStart(start) => start.first_pts,
+        _ => None,
+    });
+    assert_eq!((pts.next(), pts.next()), (Some(0), Some(800_000_000)));
+}
+
+#[test]
 fn many_blocks_at_one_time_are_no_more_work_each() {
     // Nothing tells where the segment begins: they are held back until they are too many.
     let started = std::time::Instant::now();
