@@ -7,10 +7,12 @@ use common::*;
 use gstkvsgetmedia::{
     ebml::{self, Event, Reader, schema},
     error::ErrorKind,
+    fragment,
     item::{GapKind, Item},
     receiver::{Config, Receiver},
     request::Selector,
 };
+use kvs_local::mkv;
 use proptest::prelude::*;
 
 fn receive(
@@ -627,4 +629,108 @@ fn a_slice_of_joined_chunks_does_not_pin_the_room_for_more() {
     drop(reader);
     let mut kept = kept.try_into_mut().unwrap();
     assert!(!kept.try_reclaim(64 * 1024), "a block keeps 64 KiB");
+}
+
+/// What is read of a body in these chunks, and the error that ends it.
+fn fragments(body: &Bytes, sizes: &[usize]) -> (Vec<fragment::Event>, Option<ebml::Error>) {
+    let mut assembler = fragment::Assembler::default();
+    let mut events = Vec::new();
+    for chunk in in_chunks(body, sizes) {
+        assembler.push(chunk);
+        loop {
+            match assembler.next() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(error) => return (events, Some(error)),
+            }
+        }
+    }
+    (events, None)
+}
+
+fn damaged(damage: Vec<(prop::sample::Index, u8)>) -> Bytes {
+    let mut body = body(&every_form(), &Selector::Earliest).to_vec();
+    for (at, byte) in damage {
+        let at = at.index(body.len());
+        body[at] = byte;
+    }
+    body.into()
+}
+
+fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn elements_cover_the_body_however_it_is_cut(
+        damage in damage(),
+        sizes in prop::collection::vec(1..500usize, 1..5),
+    ) {
+        let body = damaged(damage);
+        let mut reader = Reader::default();
+        let mut at = 0;
+        'body: for chunk in in_chunks(&body, &sizes) {
+            reader.push(chunk);
+            loop {
+                let span = match reader.next() {
+                    Ok(Some(Event::Start { header, .. })) => header,
+                    Ok(Some(Event::Element { span, .. })) => span,
+                    Ok(Some(Event::End { .. })) => continue,
+                    Ok(None) => break,
+                    Err(_) => break 'body,
+                };
+                prop_assert_eq!(span.start, at);
+                at = span.end;
+                let expected = &body[span.start as usize..span.end as usize];
+                prop_assert_eq!(&reader.rope().bytes(span)[..], expected);
+            }
+        }
+    }
+
+    #[test]
+    fn damage_reads_the_same_however_it_is_cut(
+        damage in damage(),
+        sizes in prop::collection::vec(1..500usize, 1..5),
+    ) {
+        let body = damaged(damage);
+        prop_assert_eq!(fragments(&body, &sizes), fragments(&body, &[body.len()]));
+    }
+
+    #[test]
+    fn whatever_its_times_a_stream_keeps_its_frames_and_segments_go_on(
+        stamps in prop::collection::vec((0..20_000u64, any::<Option<u64>>(), any::<u64>()), 1..6),
+        offsets in prop::collection::vec((any::<i16>(), prop::option::of(any::<u64>())), 1..6),
+        close_holes in any::<bool>(),
+        size in 1..300usize,
+    ) {
+        let mut body = Vec::new();
+        for (later, wild, timecode) in &stamps {
+            let producer = wild.unwrap_or(1_700_000_000_000 + later);
+            let stamp = [(PRODUCER, format!("{}.{:03}", producer / 1000, producer % 1000))];
+            // Beyond 2262 the other reader knows no times.
+            let clusters = [cluster(timecode % (1 << 40), &offsets), cluster(*later, &offsets)];
+            body.extend(document(&[], &track(1), &stamp, &clusters.concat()));
+        }
+        let mut config = config(Selector::Earliest);
+        config.timeline.close_holes = close_holes;
+        let mut receiver = Receiver::new(config);
+        let mut items = Vec::new();
+        receiver.open();
+        feed(&mut receiver, &body.into(), size, &mut items).unwrap();
+        receiver.finish(&mut items).unwrap();
+        let outcome = Outcome::of(items);
+        prop_assert_eq!(outcome.frames().len(), 2 * stamps.len() * offsets.len());
+        prop_assert!(segments(&outcome).is_sorted_by_key(|segment| segment.0));
+        let bytes = Bytes::from(outcome.bytes.clone());
+        let others = outcome.others.iter();
+        let segments = others.filter(|(_, item)| matches!(item, Item::Segment(_)));
+        for ((_, item), document) in segments.zip(mkv::read(&bytes).documents) {
+            let Item::Segment(segment) = item else { unreachable!() };
+            let times = document.frames.iter().map(|frame| frame.time_ns as u64);
+            prop_assert!(times.min().is_none_or(|first| first >= segment.start));
+        }
+    }
 }
