@@ -24,6 +24,30 @@ pub enum Item {
     Opened(Opened),
 }
 
+impl Item {
+    /// About how many bytes of text it holds: numbers, tokens, tags and what tracks say of themselves.
+    pub fn text_len(&self) -> usize {
+        let len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Item::Data(_) | Item::Segment(_) => 0,
+            Item::FragmentStart(start) => start.text_len(),
+            Item::FragmentEnd(end) => end.start.text_len() + len(&end.continuation_token),
+            Item::Gap(gap) => len(&gap.from_fragment) + len(&gap.to_fragment),
+            Item::TracksChanged(change) => tracks_len(&change.old) + tracks_len(&change.new),
+            Item::Opened(opened) => tracks_len(&opened.tracks),
+        }
+    }
+}
+
+fn tracks_len(tracks: &[Track]) -> usize {
+    let len = |track: &Track| {
+        let private = track.codec_private.as_ref().map_or(0, Bytes::len);
+        let name = track.name.as_ref().map_or(0, String::len);
+        size_of::<Track>() + track.codec_id.len() + name + private
+    };
+    tracks.iter().map(len).sum()
+}
+
 /// Whole EBML elements, as slices of what the network delivered.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Data {
@@ -83,6 +107,13 @@ pub struct FragmentStart {
     pub first_pts: Option<u64>,
     /// The producer's tags known by then, in order; names may repeat.
     pub tags: Vec<Tag>,
+}
+
+impl FragmentStart {
+    fn text_len(&self) -> usize {
+        let tag = |tag: &Tag| size_of::<Tag>() + tag.name.len() + tag.value.len();
+        self.number.len() + self.tags.iter().map(tag).sum::<usize>()
+    }
 }
 
 /// A complete fragment.

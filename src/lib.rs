@@ -26,8 +26,8 @@
 //! - [`kvsgetmediasrc`] is the element: it checks settings, starts and stops the session, and turns
 //!   each [`item::Item`] into a buffer, an event or a message.
 //! - [`kvssrc`] is a bin of that element and a demuxer, with a pad for each track.
-//! - [`error`], [`item`], [`request`] and [`stats`] are what the parts say to each other;
-//!   [`runtime`] holds the threads that sessions of all elements share.
+//! - [`error`], [`item`], [`notice`], [`request`] and [`stats`] are what the parts say to each
+//!   other; [`runtime`] holds the threads that sessions of all elements share.
 
 pub mod aws;
 pub mod ebml;
@@ -36,6 +36,7 @@ pub mod fragment;
 pub mod item;
 pub mod kvsgetmediasrc;
 pub mod kvssrc;
+pub mod notice;
 pub mod queue;
 pub mod receiver;
 pub mod request;

@@ -182,7 +182,7 @@ fn cost(item: &Item) -> usize {
     match item {
         // Slices keep the buffer alive that they were cut from, and each has its own bookkeeping.
         Item::Data(data) => data.len() + data.pieces.len() * size_of::<bytes::Bytes>() + ITEM_COST,
-        _ => ITEM_COST,
+        other => other.text_len() + ITEM_COST,
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::{
         error::ErrorKind,
-        item::{Data, Segment},
+        item::{Data, Gap, GapKind, Segment},
     };
     use bytes::Bytes;
     use std::{
@@ -256,6 +256,24 @@ mod tests {
             queue.finish(Err(error.clone()));
             assert_eq!(queue.pop(), Popped::Item(marker(1)));
             assert_eq!(queue.pop(), Popped::Error(error));
+        });
+    }
+
+    #[test]
+    fn text_counts_as_well() {
+        runtime().block_on(async {
+            let text = |len| Some("x".repeat(len));
+            let gap = Item::Gap(Gap {
+                kind: GapKind::Lost,
+                from_fragment: text(400),
+                to_fragment: text(400),
+                from_timestamp: None,
+                to_timestamp: None,
+            });
+            let queue = Queue::new(2000);
+            queue.push(gap.clone()).await.unwrap();
+            assert!(queue.queued_bytes() >= 800);
+            assert!(waits(&queue, gap).await);
         });
     }
 

@@ -10,6 +10,7 @@ use crate::{
     aws::{self, Body, Client},
     error::{Error, ErrorKind, Recovery},
     item::{Item, Opened},
+    notice::Notice,
     queue::{Closed, Queue},
     receiver::{self, Flow, Receiver},
     request::{End, Selector},
@@ -53,31 +54,6 @@ pub struct Config {
     pub or_oldest: bool,
     /// What a demuxer downstream has been told, if the stream goes on after a seek.
     pub opened: Option<Opened>,
-}
-
-/// What the application hears at once, whatever waits in the queue.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Notice {
-    /// A step of opening begins or is done.
-    Progress {
-        /// `endpoint` or `connect`.
-        code: &'static str,
-        /// What is being done, for people.
-        text: String,
-        /// Whether it is done.
-        done: bool,
-    },
-    /// A connection ended and another is about to be made.
-    Reconnect {
-        /// Why the last one ended.
-        reason: &'static str,
-        /// How many failures in a row there have been.
-        attempt: u32,
-        /// How long is waited first.
-        delay: Duration,
-        /// The last complete fragment.
-        resume_after: Option<String>,
-    },
 }
 
 /// A running session. Dropping it cancels it.

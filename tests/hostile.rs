@@ -7,10 +7,12 @@ use common::*;
 use gstkvsgetmedia::{
     ebml::{self, Event, Reader, schema},
     error::ErrorKind,
+    fragment,
     item::{GapKind, Item},
     receiver::{Config, Receiver},
     request::Selector,
 };
+use kvs_local::mkv;
 use proptest::prelude::*;
 
 fn receive(
@@ -304,6 +306,431 @@ proptest! {
                 prop_assert!(found.is_some(), "a frame that is out of order, twice, or made up");
                 next += found.unwrap() + 1;
             }
+        }
+    }
+}
+
+// What fuzzing and a reading of the core for its worst cases have found.
+
+/// A document of one element after the other: a header, tracks, tags, and what is given.
+fn document(info: &[u8], tracks: &[u8], tags: &[(&str, String)], rest: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    ebml::write::element(&mut out, schema::EBML, &[]);
+    ebml::write::start_unknown_size(&mut out, schema::SEGMENT);
+    ebml::write::element(&mut out, schema::INFO, info);
+    ebml::write::element(&mut out, schema::TRACKS, tracks);
+    out.extend(self::tags(tags));
+    out.extend_from_slice(rest);
+    out
+}
+
+fn tags(tags: &[(&str, String)]) -> Vec<u8> {
+    let mut tag = Vec::new();
+    for (name, value) in tags {
+        let mut simple = Vec::new();
+        ebml::write::element(&mut simple, schema::TAG_NAME, name.as_bytes());
+        ebml::write::element(&mut simple, schema::TAG_STRING, value.as_bytes());
+        ebml::write::element(&mut tag, schema::SIMPLE_TAG, &simple);
+    }
+    let (mut tags, mut out) = (Vec::new(), Vec::new());
+    ebml::write::element(&mut tags, schema::TAG, &tag);
+    ebml::write::element(&mut out, schema::TAGS, &tags);
+    out
+}
+
+const NUMBER: &str = "AWS_KINESISVIDEO_FRAGMENT_NUMBER";
+const SERVER: &str = "AWS_KINESISVIDEO_SERVER_TIMESTAMP";
+const PRODUCER: &str = "AWS_KINESISVIDEO_PRODUCER_TIMESTAMP";
+const TOKEN: &str = "AWS_KINESISVIDEO_CONTINUATION_TOKEN";
+
+/// `TrackEntry` of a track of this number.
+fn track(number: u64) -> Vec<u8> {
+    let (mut entry, mut out) = (Vec::new(), Vec::new());
+    ebml::write::unsigned(&mut entry, schema::TRACK_NUMBER, number);
+    ebml::write::unsigned(&mut entry, schema::TRACK_TYPE, 1);
+    ebml::write::element(&mut entry, schema::CODEC_ID, b"V_VP8");
+    ebml::write::element(&mut out, schema::TRACK_ENTRY, &entry);
+    out
+}
+
+fn scale(nanoseconds: u64) -> Vec<u8> {
+    let mut info = Vec::new();
+    ebml::write::unsigned(&mut info, schema::TIMESTAMP_SCALE, nanoseconds);
+    info
+}
+
+/// A cluster of blocks of the given offsets on track 1, each in a group if it has a duration.
+fn cluster(timecode: u64, blocks: &[(i16, Option<u64>)]) -> Vec<u8> {
+    let mut data = Vec::new();
+    ebml::write::unsigned(&mut data, schema::TIMESTAMP, timecode);
+    for (offset, duration) in blocks {
+        let [high, low] = offset.to_be_bytes();
+        let block = [0x81, high, low, 0, 7];
+        let Some(duration) = duration else {
+            ebml::write::element(&mut data, schema::SIMPLE_BLOCK, &block);
+            continue;
+        };
+        let mut group = Vec::new();
+        ebml::write::element(&mut group, schema::BLOCK, &block);
+        ebml::write::unsigned(&mut group, schema::BLOCK_DURATION, *duration);
+        ebml::write::element(&mut data, schema::BLOCK_GROUP, &group);
+    }
+    let mut out = Vec::new();
+    ebml::write::element(&mut out, schema::CLUSTER, &data);
+    out
+}
+
+/// What is received of this body, kept to what GStreamer can say of a time.
+#[track_caller]
+fn received(body: Vec<u8>) -> Outcome {
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut items = Vec::new();
+    receiver.open();
+    receiver.push(body.into(), &mut items).unwrap();
+    receiver.finish(&mut items).unwrap();
+    for item in &items {
+        match item {
+            // The largest number is the one that means none.
+            Item::Segment(segment) => assert!(segment.start.max(segment.time) < u64::MAX),
+            Item::Data(data) => assert!(data.pts.is_none_or(|pts| pts < u64::MAX)),
+            _ => (),
+        }
+    }
+    Outcome::of(items)
+}
+
+fn segments(outcome: &Outcome) -> Vec<(u64, u64)> {
+    let segments = outcome.others.iter().filter_map(|(_, item)| match item {
+        Item::Segment(segment) => Some((segment.start, segment.time)),
+        _ => None,
+    });
+    segments.collect()
+}
+
+#[test]
+fn times_beyond_every_calendar_are_times() {
+    let last = "18446744073.709551615".to_owned();
+    for stamps in [
+        vec![(SERVER, last.clone())],
+        vec![(SERVER, last.clone()), (PRODUCER, last)],
+        vec![],
+    ] {
+        for timecode in [0, 1, u64::MAX] {
+            for unit in [1, 1_000_000, 60_000_000_000] {
+                let mut body = Vec::new();
+                for blocks in [[0, 0], [i16::MIN, i16::MAX], [i16::MAX, i16::MIN]] {
+                    let blocks = blocks.map(|offset| (offset, None));
+                    let clusters = [cluster(timecode, &blocks), cluster(7, &blocks)].concat();
+                    body.extend(document(&scale(unit), &track(1), &stamps, &clusters));
+                }
+                received(body);
+            }
+        }
+    }
+    for unit in [0, u64::MAX] {
+        let body = document(&scale(unit), &track(1), &[], &cluster(0, &[(0, None)]));
+        assert_eq!(receive(body, 100).1.unwrap_err().kind, ErrorKind::Demux);
+    }
+}
+
+#[test]
+fn a_frame_that_lasts_for_ever_does_not_stop_the_line() {
+    let fragment = |index: u64, duration| {
+        let stamp = [(SERVER, (1_700_000_000 + 2 * index).to_string())];
+        document(
+            &[],
+            &track(1),
+            &stamp,
+            &cluster(index * 2000, &[(0, duration)]),
+        )
+    };
+    for duration in [None, Some(u64::MAX), Some(u64::MAX / 1_000_000)] {
+        let body = [fragment(0, duration), fragment(1, None), fragment(2, None)].concat();
+        let starts = segments(&received(body));
+        assert!(
+            starts.iter().all(|(start, _)| *start <= 4_000_000_000),
+            "{starts:?}"
+        );
+    }
+}
+
+#[test]
+fn no_frame_stands_before_its_segment() {
+    let fragment = |ms: u64, offsets: &[i16]| {
+        let stamp = [(
+            PRODUCER,
+            format!("{}.{:03}", 1_700_000_000 + ms / 1000, ms % 1000),
+        )];
+        let blocks: Vec<_> = offsets.iter().map(|&offset| (offset, None)).collect();
+        document(&[], &track(1), &stamp, &cluster(ms, &blocks))
+    };
+    // The second begins a segment, the third reaches back before it.
+    let body = [
+        fragment(0, &[0, 5]),
+        fragment(9000, &[0]),
+        fragment(8950, &[0, 40, 80]),
+    ];
+    let outcome = received(body.concat());
+    let starts = segments(&outcome);
+    assert_eq!(starts.len(), 2);
+    let from = i64::try_from(starts[1].0).unwrap() / 1_000_000;
+    let times: Vec<i64> = outcome.frames()[2..]
+        .iter()
+        .map(|frame| frame.1 - from)
+        .collect();
+    assert_eq!(times, [0, 0, 0, 30]);
+}
+
+#[test]
+fn a_first_block_that_is_far_from_its_cluster_keeps_its_time() {
+    let fragment = |ms: u64, unit: u64, offsets: &[i16]| {
+        let stamp = [(PRODUCER, format!("1700000000.{ms:03}"))];
+        let blocks: Vec<_> = offsets.iter().map(|&offset| (offset, None)).collect();
+        document(&scale(unit), &track(1), &stamp, &cluster(ms, &blocks))
+    };
+    // In units of a microsecond, as the demuxer was told, 300 ms do not fit where they stood.
+    let body = [
+        fragment(0, 1000, &[0, 5]),
+        fragment(500, 1_000_000, &[300, 301]),
+    ];
+    let outcome = received(body.concat());
+    let mut pts = outcome.others.iter().filter_map(|(_, item)| match item {
+        Item::FragmentStart(start) => start.first_pts,
+        _ => None,
+    });
+    assert_eq!((pts.next(), pts.next()), (Some(0), Some(800_000_000)));
+}
+
+#[test]
+fn many_blocks_at_one_time_are_no_more_work_each() {
+    // Nothing tells where the segment begins: they are held back until they are too many.
+    let started = std::time::Instant::now();
+    let block = [0xA3, 0x85, 0x81, 0, 0, 0x80, 7];
+    let mut rest = [&CLUSTER[..], &[0xE7, 0x81, 0]].concat();
+    rest.extend(block.repeat(160_000));
+    let outcome = received(document(&[], &track(1), &[], &rest));
+    assert_eq!(outcome.frames().len(), 160_000);
+
+    // A group of very many children, in very many chunks.
+    let group = [0xEC, 0x80].repeat(1_000_000);
+    let mut data = Vec::new();
+    ebml::write::element(&mut data, schema::BLOCK, &[0x81, 0, 0, 0, 7]);
+    data.extend(group);
+    let mut rest = [&CLUSTER[..], &[0xE7, 0x81, 0]].concat();
+    ebml::write::element(&mut rest, schema::BLOCK_GROUP, &data);
+    let body: Bytes = document(&[], &track(1), &[], &rest).into();
+    let mut receiver = Receiver::new(config(Selector::Earliest));
+    receiver.open();
+    for chunk in in_chunks(&body, &[4096]) {
+        receiver.push(chunk, &mut Vec::new()).unwrap();
+    }
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_document_has_not_more_tracks_than_can_be_compared() {
+    let tracks: Vec<u8> = (1..=65).flat_map(track).collect();
+    let body = document(&[], &tracks, &[], &cluster(0, &[(0, None)]));
+    let error = receive(body, 1000).1.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Demux);
+    assert!(error.message.contains("more than 64 tracks"), "{error}");
+}
+
+#[test]
+fn what_is_kept_of_tags_has_its_bounds() {
+    let long = || "9".repeat(200_000);
+    let head = [(NUMBER, long()), (SERVER, long()), ("mine", long())];
+    let mut rest = Vec::new();
+    for time in 0..40 {
+        rest.extend(cluster(time, &[(0, None)]));
+        rest.extend(tags(&[("mine", "x".repeat(50_000)), (TOKEN, long())]));
+    }
+    let outcome = received(document(
+        &[],
+        &track(1),
+        &head,
+        &[&rest[..], &tags(&[(TOKEN, "t".into())])].concat(),
+    ));
+    let end = outcome.ends()[0];
+    assert_eq!(
+        (end.start.number.as_str(), end.start.server_timestamp),
+        ("", None)
+    );
+    assert_eq!(end.continuation_token.as_deref(), Some("t"));
+    let kept: usize = end.start.tags.iter().map(|tag| tag.value.len()).sum();
+    assert_eq!((end.frames, kept), (40, 250_000));
+}
+
+#[test]
+fn what_follows_the_end_of_a_fragment_ends_as_well() {
+    // Blocks without end after the token: nobody wants them, so nobody may keep them.
+    let end = tags(&[(TOKEN, "t".to_owned())]);
+    let head = [(NUMBER, "1".to_owned())];
+    let body = document(
+        &[],
+        &track(1),
+        &head,
+        &[cluster(0, &[(0, None)]), end].concat(),
+    );
+    let mut block = Vec::new();
+    ebml::write::element(&mut block, schema::SIMPLE_BLOCK, &[0x81; 65536]);
+    let chunk = Bytes::from(block);
+    for raw in [false, true] {
+        let mut receiver = Receiver::new(Config {
+            raw,
+            ..config(Selector::Earliest)
+        });
+        receiver.open();
+        let mut items = Vec::new();
+        receiver.push(body.clone().into(), &mut items).unwrap();
+        receiver
+            .push([&CLUSTER[..], &[0xE7, 0x81, 0]].concat().into(), &mut items)
+            .unwrap();
+        let error = (0..400).find_map(|_| receiver.push(chunk.clone(), &mut items).err());
+        assert_eq!(
+            error.expect("an error within 25 MiB").kind,
+            ErrorKind::Demux,
+            "raw {raw}"
+        );
+        assert_eq!(Outcome::of(items).ends().len(), 1);
+    }
+    // Nor timestamps without a block.
+    let body = document(
+        &[],
+        &track(1),
+        &head,
+        &[&CLUSTER[..], &[0xE7, 0x81, 0].repeat(6_000_000)].concat(),
+    );
+    assert_eq!(receive(body, 1 << 16).1.unwrap_err().kind, ErrorKind::Demux);
+}
+
+#[test]
+fn a_slice_of_joined_chunks_does_not_pin_the_room_for_more() {
+    // Chunks too small to stand alone: a large Void, and then blocks. What they are joined in must not
+    // be kept for the sake of a block.
+    let mut reader = Reader::default();
+    let mut head = [&HEADER[..], &CLUSTER, &[0xE7, 0x81, 0]].concat();
+    ebml::write::element(&mut head, schema::VOID, &[0; 1 << 20]);
+    for chunk in in_chunks(&head.into(), &[1000]) {
+        reader.push(chunk);
+        while reader.next().unwrap().is_some() {}
+    }
+    let mut next = vec![0xEC, 0x81, 0];
+    ebml::write::element(&mut next, schema::SIMPLE_BLOCK, &[0x81; 100]);
+    let next = Bytes::from(next);
+    reader.push(next.slice(..2));
+    assert_eq!(reader.next(), Ok(None));
+    reader.push(next.slice(2..));
+    reader.next().unwrap();
+    let Ok(Some(Event::Element { span, .. })) = reader.next() else {
+        panic!("a block");
+    };
+    let kept = reader.rope().bytes(span);
+    drop(reader);
+    let mut kept = kept.try_into_mut().unwrap();
+    assert!(!kept.try_reclaim(64 * 1024), "a block keeps 64 KiB");
+}
+
+/// What is read of a body in these chunks, and the error that ends it.
+fn fragments(body: &Bytes, sizes: &[usize]) -> (Vec<fragment::Event>, Option<ebml::Error>) {
+    let mut assembler = fragment::Assembler::default();
+    let mut events = Vec::new();
+    for chunk in in_chunks(body, sizes) {
+        assembler.push(chunk);
+        loop {
+            match assembler.next() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(error) => return (events, Some(error)),
+            }
+        }
+    }
+    (events, None)
+}
+
+fn damaged(damage: Vec<(prop::sample::Index, u8)>) -> Bytes {
+    let mut body = body(&every_form(), &Selector::Earliest).to_vec();
+    for (at, byte) in damage {
+        let at = at.index(body.len());
+        body[at] = byte;
+    }
+    body.into()
+}
+
+fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn elements_cover_the_body_however_it_is_cut(
+        damage in damage(),
+        sizes in prop::collection::vec(1..500usize, 1..5),
+    ) {
+        let body = damaged(damage);
+        let mut reader = Reader::default();
+        let mut at = 0;
+        'body: for chunk in in_chunks(&body, &sizes) {
+            reader.push(chunk);
+            loop {
+                let span = match reader.next() {
+                    Ok(Some(Event::Start { header, .. })) => header,
+                    Ok(Some(Event::Element { span, .. })) => span,
+                    Ok(Some(Event::End { .. })) => continue,
+                    Ok(None) => break,
+                    Err(_) => break 'body,
+                };
+                prop_assert_eq!(span.start, at);
+                at = span.end;
+                let expected = &body[span.start as usize..span.end as usize];
+                prop_assert_eq!(&reader.rope().bytes(span)[..], expected);
+            }
+        }
+    }
+
+    #[test]
+    fn damage_reads_the_same_however_it_is_cut(
+        damage in damage(),
+        sizes in prop::collection::vec(1..500usize, 1..5),
+    ) {
+        let body = damaged(damage);
+        prop_assert_eq!(fragments(&body, &sizes), fragments(&body, &[body.len()]));
+    }
+
+    #[test]
+    fn whatever_its_times_a_stream_keeps_its_frames_and_segments_go_on(
+        stamps in prop::collection::vec((0..20_000u64, any::<Option<u64>>(), any::<u64>()), 1..6),
+        offsets in prop::collection::vec((any::<i16>(), prop::option::of(any::<u64>())), 1..6),
+        close_holes in any::<bool>(),
+        size in 1..300usize,
+    ) {
+        let mut body = Vec::new();
+        for (later, wild, timecode) in &stamps {
+            let producer = wild.unwrap_or(1_700_000_000_000 + later);
+            let stamp = [(PRODUCER, format!("{}.{:03}", producer / 1000, producer % 1000))];
+            // Beyond 2262 the other reader knows no times.
+            let clusters = [cluster(timecode % (1 << 40), &offsets), cluster(*later, &offsets)];
+            body.extend(document(&[], &track(1), &stamp, &clusters.concat()));
+        }
+        let mut config = config(Selector::Earliest);
+        config.timeline.close_holes = close_holes;
+        let mut receiver = Receiver::new(config);
+        let mut items = Vec::new();
+        receiver.open();
+        feed(&mut receiver, &body.into(), size, &mut items).unwrap();
+        receiver.finish(&mut items).unwrap();
+        let outcome = Outcome::of(items);
+        prop_assert_eq!(outcome.frames().len(), 2 * stamps.len() * offsets.len());
+        prop_assert!(segments(&outcome).is_sorted_by_key(|segment| segment.0));
+        let bytes = Bytes::from(outcome.bytes.clone());
+        let others = outcome.others.iter();
+        let segments = others.filter(|(_, item)| matches!(item, Item::Segment(_)));
+        for ((_, item), document) in segments.zip(mkv::read(&bytes).documents) {
+            let Item::Segment(segment) = item else { unreachable!() };
+            let times = document.frames.iter().map(|frame| frame.time_ns as u64);
+            prop_assert!(times.min().is_none_or(|first| first >= segment.start));
         }
     }
 }

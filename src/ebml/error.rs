@@ -29,8 +29,10 @@ pub enum ErrorKind {
     NoTracks,
     /// More bytes without a frame than any document has: the cap.
     HeadTooLarge(u64),
-    /// A `TimestampScale` of zero.
-    ZeroScale,
+    /// A `TimestampScale` of zero, or beyond every use: the cap, in nanoseconds.
+    InvalidScale(u64),
+    /// More `TrackEntry`s than any stream has: the cap.
+    TooManyTracks(usize),
 }
 
 /// What is wrong with a body, and where: the offset from its first byte and the element path.
@@ -78,7 +80,10 @@ impl fmt::Display for ErrorKind {
             }
             ErrorKind::NoTracks => f.write_str("a cluster before any Tracks"),
             ErrorKind::HeadTooLarge(max) => write!(f, "no frame in {max} bytes"),
-            ErrorKind::ZeroScale => f.write_str("a TimestampScale of zero"),
+            ErrorKind::InvalidScale(max) => {
+                write!(f, "a TimestampScale that is not from 1 to {max}")
+            }
+            ErrorKind::TooManyTracks(max) => write!(f, "more than {max} tracks"),
         }
     }
 }

@@ -70,7 +70,8 @@ impl Rope {
 
     fn freeze_at(&mut self, end: u64) {
         if !self.tail.is_empty() {
-            let bytes = self.tail.split().freeze();
+            // All of it: a part would keep the room for more alive, which may be megabytes.
+            let bytes = std::mem::take(&mut self.tail).freeze();
             self.chunks.push_back(Chunk {
                 start: end - bytes.len() as u64,
                 bytes,
@@ -119,12 +120,11 @@ impl Rope {
         done
     }
 
-    /// The chunk that holds `offset`; reading goes on near the end, so look from there.
+    /// The chunk that holds `offset`.
     fn chunk_index(&self, offset: u64) -> usize {
         self.chunks
-            .iter()
-            .rposition(|chunk| chunk.start <= offset)
-            .unwrap_or(0)
+            .partition_point(|chunk| chunk.start <= offset)
+            .saturating_sub(1)
     }
 
     fn slices(&self, span: Span) -> impl Iterator<Item = (&Bytes, std::ops::Range<usize>)> {

@@ -113,7 +113,7 @@ const fn whole(id: Id, name: &'static str, parent: Id, max_size: u64) -> Element
 pub const ELEMENTS: &[Element] = &[
     Element {
         parent: Parent::Root,
-        ..whole(EBML, "EBML", 0, 64 * KIB)
+        ..whole(EBML, "EBML", 0, 4 * KIB)
     },
     structure(SEGMENT, "Segment", Parent::Root),
     whole(SEEK_HEAD, "SeekHead", SEGMENT, MIB),

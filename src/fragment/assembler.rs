@@ -6,12 +6,15 @@ use crate::{
 };
 use bytes::Bytes;
 
-/// The most bytes a document may have before its first cluster and after its last.
+/// The most bytes a document may have before its first frame, between two and after its end.
 const HEAD_MAX: u64 = 16 * 1024 * 1024;
 
 /// The most producer tags kept of a fragment. The service allows ten; tags of a file that was
 /// uploaded whole come on top.
 const TAGS_MAX: usize = 256;
+
+/// The most bytes of them.
+const TAG_BYTES_MAX: usize = 256 * 1024;
 
 /// What is known of a fragment before its first frame.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -81,6 +84,8 @@ struct Document {
     /// The end of the last block.
     media_end: u64,
     tags: Vec<Tag>,
+    /// The size of all of the producer's tags that are kept.
+    tag_bytes: usize,
     ended: bool,
     /// An event that follows the one just returned.
     next: Option<Event>,
@@ -145,10 +150,10 @@ impl Assembler {
                 ebml::Event::Start { .. } | ebml::Event::End { .. } => None,
                 ebml::Event::Element { id, span, data } => self.element(id, span, data)?,
             };
+            self.check_head()?;
             if found.is_some() {
                 return Ok(found);
             }
-            self.check_head()?;
         }
     }
 
@@ -164,7 +169,9 @@ impl Assembler {
                     let kind = ErrorKind::BlockBeforeTimestamp;
                     return Err(self.reader.error_at(kind, span.start, Some(id)));
                 }
-                self.document.media_end = span.end;
+                if !self.document.ended {
+                    self.document.media_end = span.end;
+                }
                 return Block::parse(&self.reader, id, span, data)
                     .map(|block| Some(Event::Block(block)));
             }
@@ -222,8 +229,13 @@ impl Assembler {
         } else {
             &mut document.head.tags
         };
-        let room = TAGS_MAX.saturating_sub(kept.len());
-        kept.extend(tags.producer.into_iter().take(room));
+        for tag in tags.producer {
+            let len = tag.name.len() + tag.value.len();
+            if kept.len() < TAGS_MAX && document.tag_bytes + len <= TAG_BYTES_MAX {
+                document.tag_bytes += len;
+                kept.push(tag);
+            }
+        }
         if let Some(number) = tags.fragment_number {
             document.head.number = Number::new(number);
             document.head.server_timestamp = tags.server_timestamp;

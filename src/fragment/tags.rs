@@ -8,6 +8,9 @@ const PREFIX: &str = "AWS_KINESISVIDEO_";
 /// The first part of every name that is the service's own; producers may not use it.
 const RESERVED: &str = "AWS";
 
+/// The longest value of the service's own: its numbers and tokens have 128 characters at most.
+const VALUE_MAX: usize = 1024;
+
 /// What one `Tags` element says.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Tags {
@@ -67,6 +70,9 @@ impl Tags {
             }
             return;
         };
+        if value.len() > VALUE_MAX {
+            return;
+        }
         match key {
             "FRAGMENT_NUMBER" => self.fragment_number = Some(value),
             "SERVER_TIMESTAMP" => self.server_timestamp = timestamp(&value),

@@ -7,7 +7,7 @@ use super::tags;
 use crate::{
     error::{Error, ErrorKind},
     item::{FragmentEnd, FragmentStart, Gap, Tag, Track, TracksChanged},
-    session::Notice,
+    notice::Notice,
     stats::Snapshot,
 };
 use gst::{Structure, prelude::*};

@@ -65,6 +65,11 @@ impl Clock {
         }
     }
 
+    /// Where the segment begins on the rewritten line.
+    pub(super) fn start(&self) -> u64 {
+        self.anchor.map_or(0, |anchor| anchor.pts)
+    }
+
     /// Whether a long hole is closed.
     pub(super) fn closes_holes(&self) -> bool {
         self.config.close_holes
@@ -72,11 +77,8 @@ impl Clock {
 
     /// The wall-clock time of the end of the last frame, if anything was placed.
     pub(super) fn end_wall(&self) -> Option<u64> {
-        self.anchor.map(|anchor| {
-            anchor
-                .wall
-                .saturating_add_signed(signed(self.end) - signed(anchor.pts))
-        })
+        self.anchor
+            .map(|anchor| shifted(anchor.wall, signed(self.end) - signed(anchor.pts)))
     }
 
     /// Says that a frame ends here on the rewritten line.
@@ -157,9 +159,7 @@ impl Clock {
                 (wall, self.off_line(wall, lead))
             }
             (None, Some(stretch)) => {
-                let wall = stretch
-                    .wall
-                    .saturating_add_signed(signed(timecode) - signed(stretch.timecode));
+                let wall = shifted(stretch.wall, signed(timecode) - signed(stretch.timecode));
                 match self.off_line(wall, lead) {
                     None => (wall, None),
                     Some(_) => self.begin_stretch(head, timecode, lead),
@@ -197,7 +197,8 @@ impl Clock {
         let wall = head
             .server_timestamp
             .or(head.producer_timestamp)
-            .unwrap_or(timecode);
+            .unwrap_or(timecode)
+            .min(LAST);
         self.stretch = Some(Stretch { wall, timecode });
         (wall, self.off_line(wall, lead))
     }
@@ -220,10 +221,19 @@ impl Clock {
 }
 
 fn plausible(timestamp: Option<u64>) -> Option<u64> {
-    timestamp.filter(|&timestamp| timestamp >= PLAUSIBLE)
+    timestamp.filter(|timestamp| (PLAUSIBLE..=LAST).contains(timestamp))
 }
 
 /// Nanoseconds as a signed number; beyond the year 2262 it saturates.
 pub(super) fn signed(nanos: u64) -> i64 {
     i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
+/// The last moment that a signed number of nanoseconds holds, in the year 2262. No wall-clock time is
+/// later, so that distances of two hold as well.
+const LAST: u64 = i64::MAX as u64;
+
+/// A wall-clock time so much later, or earlier.
+pub(super) fn shifted(wall: u64, by: i64) -> u64 {
+    wall.saturating_add_signed(by).min(LAST)
 }

@@ -1,6 +1,6 @@
 use super::{
     Config,
-    clock::{Clock, Place, signed},
+    clock::{Clock, Place, shifted, signed},
     connect::Connect,
     output::Output,
     tracks::{self, Info, Numbers},
@@ -18,6 +18,9 @@ const LOOK_AHEAD: i64 = 100_000_000;
 
 /// The most bytes kept back for that.
 const LOOK_AHEAD_BYTES: usize = 1024 * 1024;
+
+/// No frame lasts longer, whatever the stream says: the line goes on from its end.
+const DURATION_MAX: u64 = 3600 * 1_000_000_000;
 
 /// The most tracks of which the pace is watched; the service allows three.
 const PACES_MAX: usize = 16;
@@ -100,6 +103,9 @@ pub struct Continuous {
     last_number: Option<Number>,
     cluster: Option<Cluster>,
     held: Vec<Held>,
+    /// The earliest time in `held`, and what that takes up.
+    held_from: u64,
+    held_bytes: usize,
     holding: bool,
     undecided: bool,
     /// How the segment that is about to be anchored relates to the one before.
@@ -127,6 +133,8 @@ impl Continuous {
             last_number: None,
             cluster: None,
             held: Vec::new(),
+            held_from: u64::MAX,
+            held_bytes: 0,
             holding: false,
             undecided: false,
             breaks: false,
@@ -314,7 +322,7 @@ impl Continuous {
             return Place::default();
         };
         let nanos = timecode.saturating_mul(fragment.scale);
-        let lead = -i64::from(block.offset).saturating_mul(signed(fragment.scale));
+        let lead = (-i64::from(block.offset)).saturating_mul(signed(fragment.scale));
         match fragment.origin {
             None => {
                 let interrupted = fragment.interrupted.take();
@@ -323,7 +331,7 @@ impl Continuous {
                 place
             }
             Some((origin, wall)) => {
-                let wall = wall.saturating_add_signed(signed(nanos) - signed(origin));
+                let wall = shifted(wall, signed(nanos) - signed(origin));
                 let gap = self.clock.off_line(wall, lead);
                 let breaks =
                     gap.is_some_and(|kind| kind != GapKind::Hole || self.clock.closes_holes());
@@ -350,7 +358,7 @@ impl Continuous {
             from_fragment: self.last_number.as_ref().and_then(text),
             to_fragment: text(&fragment.head.number),
             from_timestamp: self.clock.end_wall(),
-            to_timestamp: Some(place.wall.saturating_add_signed(lead)),
+            to_timestamp: Some(shifted(place.wall, lead)),
         }));
     }
 
@@ -361,19 +369,17 @@ impl Continuous {
         rope: &Rope,
         items: &mut Vec<Item>,
     ) -> Result<(), Failure> {
+        let bytes = rope.bytes(block.span);
+        let wall = self.wall(timecode, block);
+        self.held_from = self.held_from.min(wall);
+        self.held_bytes += bytes.len() + size_of::<Held>();
         self.held.push(Held {
             timecode,
             block: *block,
-            bytes: rope.bytes(block.span),
+            bytes,
         });
-        let times = self
-            .held
-            .iter()
-            .map(|held| self.wall(held.timecode, &held.block));
-        let earliest = times.min().unwrap_or_default();
-        let ahead = signed(self.wall(timecode, block)) - signed(earliest);
-        let bytes: usize = self.held.iter().map(|held| held.bytes.len()).sum();
-        if ahead >= self.look_ahead() || bytes > LOOK_AHEAD_BYTES {
+        let ahead = signed(wall) - signed(self.held_from);
+        if ahead >= self.look_ahead() || self.held_bytes > LOOK_AHEAD_BYTES {
             self.settle(rope, items)?;
         }
         Ok(())
@@ -394,13 +400,11 @@ impl Continuous {
             return Ok(());
         }
         let held = std::mem::take(&mut self.held);
-        let Some(earliest) = held
-            .iter()
-            .map(|held| self.wall(held.timecode, &held.block))
-            .min()
-        else {
+        let earliest = std::mem::replace(&mut self.held_from, u64::MAX);
+        self.held_bytes = 0;
+        if held.is_empty() {
             return Ok(());
-        };
+        }
         let header = self.segment_header(rope, items)?;
         let scale = self
             .opened
@@ -510,8 +514,9 @@ impl Continuous {
                 scale,
             ),
         };
-        // Nothing stands before the beginning of the line.
-        let offset = offset.max(signed(timecode).saturating_neg());
+        // Nothing stands before the beginning of the segment: it would not be shown.
+        let first = signed(self.clock.start().div_ceil(scale));
+        let offset = offset.max(first.saturating_sub(signed(timecode)));
         i16::try_from(offset).ok().map(|offset| (timecode, offset))
     }
 
@@ -526,18 +531,31 @@ impl Continuous {
         let (Some(cluster), Some(fragment)) = (self.cluster, &self.fragment) else {
             return 0;
         };
-        let lead = match cluster.written {
-            None => 0,
-            Some(_) => i64::from(block.offset).saturating_mul(signed(fragment.scale)),
+        let lead = i64::from(block.offset).saturating_mul(signed(fragment.scale));
+        let pts = self.clock.pts(self.wall_at(cluster.timecode, 0));
+        let first = self.clock.start().div_ceil(scale);
+        let written = |lead: i64| {
+            let timecode = u64::try_from(divide(pts.saturating_add(lead), scale)).unwrap_or(0);
+            let timecode = timecode.max(first);
+            let beyond = pts.saturating_sub(signed(timecode.saturating_mul(scale)));
+            Some((timecode, beyond))
         };
-        let start = self.wall_at(cluster.timecode, 0);
-        let pts = self.clock.pts(start);
-        let timecode = u64::try_from(divide(pts.saturating_add(lead), scale)).unwrap_or(0);
-        let beyond = pts.saturating_sub(signed(timecode.saturating_mul(scale)));
-        self.cluster = Some(Cluster {
-            written: Some((timecode, beyond)),
+        let as_served = Cluster {
+            written: written(0),
             ..cluster
-        });
+        };
+        let is_new = cluster.written.is_none();
+        self.cluster = Some(as_served);
+        if !is_new || self.offset(block, scale).is_none() {
+            self.cluster = Some(Cluster {
+                written: written(lead),
+                ..cluster
+            });
+        }
+        let timecode = self
+            .cluster
+            .and_then(|cluster| cluster.written)
+            .map_or(0, |(timecode, _)| timecode);
         self.announce(block, scale, rope, items);
 
         let mut out = Vec::with_capacity(32);
@@ -608,19 +626,21 @@ impl Continuous {
             .fragment
             .as_ref()
             .map_or(Info::DEFAULT_SCALE, |fragment| fragment.scale);
-        if let Some(duration) = block.duration {
-            return duration.saturating_mul(scale);
+        let of_block = block.duration.map(|units| units.saturating_mul(scale));
+        if let Some(duration) = of_block.filter(believable) {
+            return duration;
         }
         let number = renumber(&self.numbers, block.track);
         let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
         let default = tracks
             .filter(|track| track.number == number)
             .find_map(|t| t.default_duration);
-        if let Some(duration) = default {
-            return duration.saturating_mul(block.frames.into());
+        let of_track = default.map(|frame| frame.saturating_mul(block.frames.into()));
+        if let Some(duration) = of_track.filter(believable) {
+            return duration;
         }
         match self.paces.iter_mut().find(|pace| pace.track == block.track) {
-            Some(pace) => pace.next(pts),
+            Some(pace) => pace.next(pts).min(DURATION_MAX),
             None => {
                 if self.paces.len() < PACES_MAX {
                     self.paces.push(Pace {
@@ -646,7 +666,7 @@ impl Continuous {
         let (origin, wall) = fragment.origin.unwrap_or_default();
         let scale = signed(fragment.scale);
         let since = signed(timecode.saturating_mul(fragment.scale)).saturating_sub(signed(origin));
-        wall.saturating_add_signed(since.saturating_add(offset.saturating_mul(scale)))
+        shifted(wall, since.saturating_add(offset.saturating_mul(scale)))
     }
 }
 
@@ -689,6 +709,10 @@ fn patched(block: &Block, head: &[u8], track: u64, offset: i16) -> Bytes {
     }
     out.extend_from_slice(&offset.to_be_bytes());
     out.into()
+}
+
+fn believable(duration: &u64) -> bool {
+    *duration <= DURATION_MAX
 }
 
 fn renumber(numbers: &[(u64, u64)], number: u64) -> u64 {

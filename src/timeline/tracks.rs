@@ -6,10 +6,17 @@ use crate::{
 };
 use bytes::Bytes;
 
+/// The most entries of a `Tracks`; the service allows three. Tracks are compared each with each.
+const TRACKS_MAX: usize = 64;
+
 /// Reads the entries of a `Tracks` element, and mends those that are not what they say.
 pub(super) fn parse(tracks: &Element, connect: &Connect) -> Result<Vec<Track>, ebml::Error> {
     let mut all = Vec::new();
     for entry in entries(tracks) {
+        if all.len() == TRACKS_MAX {
+            let kind = ebml::ErrorKind::TooManyTracks(TRACKS_MAX);
+            return Err(ebml::Error::new(kind, tracks.offset, &[schema::TRACKS]));
+        }
         let mut track = entry
             .and_then(|entry| self::entry(tracks, entry))
             .map_err(within_tracks)?;
@@ -143,6 +150,10 @@ pub(super) fn match_up(old: &[Track], new: &[Track]) -> Option<Numbers> {
 /// The largest track number that takes one byte in a block, so that another fits in its place.
 const RENUMBERED_MAX: u64 = 126;
 
+/// The most nanoseconds a unit of time: a minute. Offsets of blocks in larger ones are of no use, and
+/// times rounded up to one stay far from what 64 bits hold.
+const SCALE_MAX: u64 = 60 * 1_000_000_000;
+
 /// What `Info` says that matters here.
 pub(super) struct Info {
     /// Nanoseconds a unit of time.
@@ -166,13 +177,16 @@ impl Info {
             match child.id {
                 schema::DURATION | schema::CRC_32 | schema::VOID => continue,
                 schema::TIMESTAMP_SCALE => {
-                    found.scale =
-                        unsigned(child.data)
-                            .filter(|&scale| scale > 0)
-                            .ok_or_else(|| {
-                                let path = [schema::INFO, schema::TIMESTAMP_SCALE];
-                                ebml::Error::new(ebml::ErrorKind::ZeroScale, child.offset, &path)
-                            })?;
+                    found.scale = unsigned(child.data)
+                        .filter(|scale| (1..=SCALE_MAX).contains(scale))
+                        .ok_or_else(|| {
+                            let path = [schema::INFO, schema::TIMESTAMP_SCALE];
+                            ebml::Error::new(
+                                ebml::ErrorKind::InvalidScale(SCALE_MAX),
+                                child.offset,
+                                &path,
+                            )
+                        })?;
                 }
                 _ => (),
             }
