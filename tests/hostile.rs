@@ -599,7 +599,7 @@ fn what_follows_the_end_of_a_fragment_ends_as_well() {
         &[],
         &track(1),
         &head,
-        &[&CLUSTER[..], &[0xE7, 0x81, 0].repeat(6_000_000)].concat(),
+        &[&CLUSTER[..], &[0xE7, 0x81, 0].repeat(5_700_000)].concat(),
     );
     assert_eq!(receive(body, 1 << 16).1.unwrap_err().kind, ErrorKind::Demux);
 }
@@ -629,6 +629,32 @@ fn a_slice_of_joined_chunks_does_not_pin_the_room_for_more() {
     drop(reader);
     let mut kept = kept.try_into_mut().unwrap();
     assert!(!kept.try_reclaim(64 * 1024), "a block keeps 64 KiB");
+}
+
+#[test]
+fn raw_pieces_that_wait_are_joined() {
+    // Two bytes a chunk, and no fragment yet.
+    let mut receiver = Receiver::new(Config {
+        raw: true,
+        ..config(Selector::Earliest)
+    });
+    receiver.open();
+    let mut items = Vec::new();
+    let mut push = |bytes: &[u8]| receiver.push(Bytes::copy_from_slice(bytes), &mut items);
+    push(&HEADER).unwrap();
+    for _ in 0..100_000 {
+        push(&[0xEC, 0x80]).unwrap();
+    }
+    push(&cluster(0, &[(0, None)])).unwrap();
+    let Some(Item::Data(data)) = items.pop() else {
+        panic!("data");
+    };
+    assert!(data.pieces.len() < 5000, "{} pieces", data.pieces.len());
+    assert!(data.pieces.concat().starts_with(&HEADER));
+    assert_eq!(
+        data.len(),
+        HEADER.len() + 200_000 + cluster(0, &[(0, None)]).len()
+    );
 }
 
 /// What is read of a body in these chunks, and the error that ends it.

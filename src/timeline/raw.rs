@@ -5,6 +5,9 @@ use crate::{
 };
 use bytes::Bytes;
 
+/// So many pieces that wait are joined: a sender of single bytes must not cost a `Bytes` for each.
+const JOIN: usize = 64;
+
 /// Passes documents as served, whole elements at a time.
 ///
 /// A document is kept back until its fragment is known, so that one that was delivered in part before
@@ -15,6 +18,8 @@ pub struct Raw {
     taken: u64,
     /// The document under way, as long as it is not known which fragment it is.
     waiting: Vec<Bytes>,
+    /// How many of them are joined.
+    joined: usize,
     /// It is known, and wanted.
     passing: bool,
     fragment: Option<FragmentStart>,
@@ -32,7 +37,7 @@ impl Raw {
     pub fn open(&mut self) {
         self.taken = 0;
         self.passing = false;
-        self.waiting.clear();
+        self.clear();
     }
 
     /// A fragment begins: what came of its document is to be delivered.
@@ -70,8 +75,21 @@ impl Raw {
 
     /// The document up to here is not wanted.
     pub fn skip(&mut self, position: u64) {
-        self.waiting.clear();
+        self.clear();
         self.taken = position;
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.joined = 0;
+    }
+
+    fn join(&mut self) {
+        if self.waiting.len() - self.joined >= JOIN {
+            let last = self.waiting.split_off(self.joined).concat();
+            self.waiting.push(last.into());
+            self.joined += 1;
+        }
     }
 
     /// A block of the fragment that had not come before.
@@ -109,8 +127,9 @@ impl Raw {
             self.taken = position;
         }
         if !self.passing {
-            return;
+            return self.join();
         }
+        self.joined = 0;
         let mut pieces = std::mem::take(&mut self.waiting);
         pieces.retain_mut(|piece| {
             let skip = self.repeated.min(piece.len() as u64);
