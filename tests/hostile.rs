@@ -657,6 +657,41 @@ fn raw_pieces_that_wait_are_joined() {
     );
 }
 
+#[test]
+fn a_track_keeps_its_pace_under_another_number() {
+    let audio = |number: u64| {
+        let (mut entry, mut out) = (Vec::new(), Vec::new());
+        ebml::write::unsigned(&mut entry, schema::TRACK_NUMBER, number);
+        ebml::write::unsigned(&mut entry, schema::TRACK_TYPE, 2);
+        ebml::write::element(&mut entry, schema::CODEC_ID, b"A_OPUS");
+        ebml::write::element(&mut out, schema::TRACK_ENTRY, &entry);
+        out
+    };
+    let fragment = |ms: u64, number: u64, offsets: &[i16]| {
+        let stamp = [(
+            PRODUCER,
+            format!("{}.{:03}", 1_700_000_000 + ms / 1000, ms % 1000),
+        )];
+        let tracks = [track(number), audio(3 - number)].concat();
+        let blocks: Vec<_> = offsets.iter().map(|&offset| (offset, None)).collect();
+        let mut cluster = cluster(ms, &blocks);
+        for at in 0..cluster.len() - 4 {
+            if cluster[at..].starts_with(&[0x81]) && cluster[at + 3..].starts_with(&[0, 7]) {
+                cluster[at] = 0x80 | number as u8;
+            }
+        }
+        document(&[], &tracks, &stamp, &cluster)
+    };
+    // 500 ms a frame; the one of the second fragment ends where the segment after a hole begins.
+    let body = [
+        fragment(0, 1, &[0, 500]),
+        fragment(1000, 2, &[0]),
+        fragment(9000, 1, &[0]),
+    ];
+    let starts = segments(&received(body.concat()));
+    assert_eq!(starts[1].0, 1_500_000_000);
+}
+
 /// What is read of a body in these chunks, and the error that ends it.
 fn fragments(body: &Bytes, sizes: &[usize]) -> (Vec<fragment::Event>, Option<ebml::Error>) {
     let mut assembler = fragment::Assembler::default();

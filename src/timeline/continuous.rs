@@ -639,12 +639,12 @@ impl Continuous {
         if let Some(duration) = of_track.filter(believable) {
             return duration;
         }
-        match self.paces.iter_mut().find(|pace| pace.track == block.track) {
+        match self.paces.iter_mut().find(|pace| pace.track == number) {
             Some(pace) => pace.next(pts).min(DURATION_MAX),
             None => {
                 if self.paces.len() < PACES_MAX {
                     self.paces.push(Pace {
-                        track: block.track,
+                        track: number,
                         last: pts,
                         shortest: None,
                     });
