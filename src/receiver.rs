@@ -9,7 +9,7 @@ use crate::{
     ebml,
     error::{Error, ErrorKind, Operation},
     fragment::{self, Assembler, Event, Head},
-    item::{GapKind, Item, Opened, Track},
+    item::{Gap, GapKind, Item, Opened, Track},
     request::{Selector, TimestampSource},
     resume::{Decision, Position},
     timeline::{self, Clock, Continuous, Failure, Raw},
@@ -303,8 +303,19 @@ impl Receiver {
             return Ok(());
         }
         if self.body.is_truncated() {
-            self.position.give_up();
-            return self.finish(items);
+            self.position.end(&fragment::End::default());
+            self.finish(items)?;
+            items.push(Item::Gap(Gap {
+                kind: GapKind::Lost,
+                from_fragment: self.position.after(),
+                to_fragment: None,
+                from_timestamp: match &self.stream {
+                    Stream::Continuous(stream) => stream.end_wall(),
+                    Stream::Raw(_) => None,
+                },
+                to_timestamp: None,
+            }));
+            return Ok(());
         }
         self.body = Assembler::default();
         self.complete(fragment::End::default(), items)

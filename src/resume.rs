@@ -68,8 +68,6 @@ pub struct Position {
     complete: Option<Complete>,
     partial: Option<Partial>,
     way: Way,
-    /// The rest of the last fragment was given up.
-    lost: bool,
     /// Whether the oldest fragment will do where there is none to begin at.
     or_oldest: bool,
 }
@@ -82,7 +80,6 @@ impl Position {
             complete: None,
             partial: None,
             way: Way::Exact,
-            lost: false,
             or_oldest,
         }
     }
@@ -177,8 +174,7 @@ impl Position {
         Decision::Begin(self.interruption(way, cut))
     }
 
-    fn interruption(&mut self, way: Way, cut: bool) -> Option<GapKind> {
-        let cut = std::mem::take(&mut self.lost) || cut;
+    fn interruption(&self, way: Way, cut: bool) -> Option<GapKind> {
         match way {
             Way::Now => Some(GapKind::SkippedToNow),
             Way::Timestamp | Way::Earliest => Some(GapKind::Lost),
@@ -216,12 +212,6 @@ impl Position {
                 token: end.continuation_token.clone(),
             });
         }
-    }
-
-    /// The rest of the fragment under way is not to be had: the stream goes on after it.
-    pub fn give_up(&mut self) {
-        self.end(&End::default());
-        self.lost = true;
     }
 
     /// A body ended in good order without bringing any more of the fragment that was cut. Says whether

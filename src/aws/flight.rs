@@ -135,10 +135,13 @@ mod tests {
         let flight = Flight::default();
         let count = AtomicU32::new(0);
         let cancelled = async {
+            let never = async {
+                count.fetch_add(1, Ordering::Relaxed);
+                std::future::pending().await
+            };
             let short = Duration::from_millis(5);
-            tokio::time::timeout(short, flight.get(made(&count, Ok(1))))
-                .await
-                .is_err()
+            let outcome = tokio::time::timeout(short, flight.get(never)).await;
+            outcome.is_err()
         };
         let (cancelled, second) = tokio::join!(cancelled, flight.get(made(&count, Ok(2))));
         assert!(cancelled);

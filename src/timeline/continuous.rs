@@ -255,6 +255,11 @@ impl Continuous {
         Ok(())
     }
 
+    /// The wall-clock time of the end of the last frame, in nanoseconds.
+    pub fn end_wall(&self) -> Option<u64> {
+        self.clock.end_wall()
+    }
+
     /// Gives out what is complete. To be called before `rope` takes more.
     pub fn flush(&mut self, rope: &Rope, items: &mut Vec<Item>) {
         self.out.flush(rope, items);
