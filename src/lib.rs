@@ -36,6 +36,7 @@ pub mod fragment;
 pub mod item;
 pub mod kvsgetmediasrc;
 pub mod kvssrc;
+mod lock;
 pub mod notice;
 pub mod queue;
 pub mod receiver;

@@ -4,7 +4,7 @@
 //! streaming thread sleeps on a condition variable while it is empty. Wake-ups are coalesced: the
 //! producer is woken when about half has drained, the consumer only when it sleeps.
 
-use crate::{error::Error, item::Item};
+use crate::{error::Error, item::Item, lock::lock};
 use std::{
     collections::VecDeque,
     pin::pin,
@@ -70,10 +70,8 @@ impl Queue {
         })
     }
 
-    // Nothing panics while the lock is held and no state in it is ever half changed, so the data
-    // of a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Appends an item, and waits while there is no room for it.

@@ -1,8 +1,8 @@
 //! Counters that the session and the element write and the `stats` property reads.
 
-use crate::item::FragmentEnd;
+use crate::{item::FragmentEnd, lock::lock};
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -61,7 +61,7 @@ pub struct Snapshot {
 
 impl Stats {
     fn latest(&self) -> MutexGuard<'_, Latest> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.latest)
     }
 
     /// So many bytes of a response body came in.

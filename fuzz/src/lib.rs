@@ -14,6 +14,8 @@ pub mod error;
 pub mod fragment;
 #[path = "../../src/item.rs"]
 pub mod item;
+#[path = "../../src/lock.rs"]
+pub mod lock;
 #[path = "../../src/notice.rs"]
 pub mod notice;
 #[path = "../../src/receiver.rs"]

@@ -1,7 +1,7 @@
 //! A value that many want and one gets.
 
-use crate::error::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::{error::Error, lock::lock};
+use std::sync::{Mutex, MutexGuard};
 
 /// A cached value that is made on demand, by one caller at a time.
 ///
@@ -75,7 +75,7 @@ impl<T: Clone> Flight<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The service's 5 calls a second: per stream and operation, over all elements of the process.
 
-use crate::error::Operation;
+use crate::{error::Operation, lock::lock};
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -108,7 +108,7 @@ impl Limiter {
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.window)
     }
 }
 
@@ -130,7 +130,7 @@ static LIMITERS: LazyLock<Mutex<HashMap<Key, Arc<Limiter>>>> = LazyLock::new(Mut
 /// The limiter of a stream, which everybody in the process shares who calls the same operation on
 /// the same endpoint and region; a stream's ARN and its name are the same stream.
 pub(super) fn of(operation: Operation, endpoint: &str, region: &str, stream: &str) -> Arc<Limiter> {
-    let mut limiters = LIMITERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut limiters = lock(&LIMITERS);
     if limiters.len() >= KEPT {
         let now = Instant::now();
         limiters

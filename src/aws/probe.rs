@@ -1,6 +1,7 @@
 //! What the SDK does not tell about a call: which host it asked, when it said it was, and what the
 //! answer's headers were.
 
+use crate::lock::lock;
 use aws_sdk_kinesisvideo::{
     config::{
         ConfigBag, Intercept, RuntimeComponents,
@@ -14,7 +15,7 @@ use aws_sdk_kinesisvideo::{
 use aws_smithy_types::{DateTime, date_time::Format};
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 use url::Url;
 
@@ -42,11 +43,7 @@ const REQUEST_ID: [&str; 3] = ["x-amzn-requestid", "x-amz-requestid", "x-amz-req
 
 impl Probe {
     pub fn seen(&self) -> Seen {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).clone()
     }
 }
 
@@ -69,7 +66,7 @@ impl Intercept for Probe {
     ) -> Result<(), BoxError> {
         let request = context.request();
         let headers = request.headers();
-        let mut seen = self.lock();
+        let mut seen = lock(&self.0);
         seen.host = Url::parse(request.uri()).ok().and_then(|url| {
             let host = url.host_str()?;
             Some(match url.port() {
@@ -99,7 +96,7 @@ impl Intercept for Probe {
     ) -> Result<(), BoxError> {
         let response: &HttpResponse = context.response();
         let headers = response.headers();
-        let mut seen = self.lock();
+        let mut seen = lock(&self.0);
         seen.request_id = REQUEST_ID
             .iter()
             .find_map(|name| headers.get(name))

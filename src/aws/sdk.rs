@@ -7,13 +7,16 @@ use super::{
     flight::{Flight, Versioned},
     internal,
 };
-use crate::error::{Error, ErrorKind};
-use crate::request::StreamId;
+use crate::{
+    error::{Error, ErrorKind},
+    lock::lock,
+    request::StreamId,
+};
 use aws_sdk_kinesisvideo as control;
 use aws_sdk_kinesisvideomedia as media;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+    sync::{Arc, LazyLock, Mutex, Weak},
     time::Duration,
 };
 use tokio::runtime;
@@ -70,10 +73,7 @@ impl Sdk {
             credentials: config.credentials.clone(),
             endpoint_url: config.endpoint_url.clone(),
         };
-        Ok(REGISTRY
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key))
+        Ok(lock(&REGISTRY).get(key))
     }
 
     /// The configuration, loaded if nobody has yet or if it was given up.
@@ -88,10 +88,7 @@ impl Sdk {
 
     /// The data endpoint of a stream.
     pub fn endpoint(&self, stream: &StreamId) -> Arc<Flight<String>> {
-        let mut endpoints = self
-            .endpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints = lock(&self.endpoints);
         if endpoints.len() >= KEPT_ENDPOINTS && !endpoints.contains_key(stream) {
             endpoints.retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
         }

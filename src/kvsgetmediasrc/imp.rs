@@ -10,6 +10,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     item::Item,
+    lock::lock,
     queue::{Popped, Queue},
     runtime,
     session::Session,
@@ -22,7 +23,7 @@ use gst_base::{
 };
 use std::{
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -58,11 +59,6 @@ pub struct KvsGetMediaSrc {
     seek: Mutex<Option<Seek>>,
     /// Whether tracks that a demuxer cannot follow are announced downstream rather than an error.
     follow_tracks: AtomicBool,
-}
-
-// Nothing panics while one of the locks is held, and a value in them is never half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The wall-clock time.

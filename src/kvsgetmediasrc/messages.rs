@@ -7,11 +7,12 @@ use super::tags;
 use crate::{
     error::{Error, ErrorKind},
     item::{FragmentEnd, FragmentStart, Gap, Tag, Track, TracksChanged},
+    lock::lock,
     notice::Notice,
     stats::Snapshot,
 };
 use gst::{Structure, prelude::*};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Name of the element message of a complete fragment, and of the event before its first frame.
 const FRAGMENT: &str = "kvs-fragment";
@@ -218,7 +219,7 @@ pub(crate) struct Progress(Mutex<Option<&'static str>>);
 
 impl Progress {
     fn replace(&self, code: Option<&'static str>) -> Option<&'static str> {
-        let mut step = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut step = lock(&self.0);
         std::mem::replace(&mut *step, code)
     }
 

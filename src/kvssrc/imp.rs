@@ -7,9 +7,12 @@ use super::{
     pads::{Pads, TEMPLATES},
     seek::LastSeek,
 };
-use crate::kvsgetmediasrc::{KvsGetMediaSrc, Payload, properties};
+use crate::{
+    kvsgetmediasrc::{KvsGetMediaSrc, Payload, properties},
+    lock::lock,
+};
 use gst::{prelude::*, subclass::prelude::*};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 pub struct KvsSrc {
     pub(super) source: KvsGetMediaSrc,
@@ -18,11 +21,6 @@ pub struct KvsSrc {
     pads: Mutex<Pads>,
     /// The one that the source announced last.
     fragment: Mutex<Option<Arc<Fragment>>>,
-}
-
-// Nothing panics while one of the locks is held, and a value in them is never half changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // No lock is held while GStreamer is called.

@@ -4,6 +4,7 @@
 //! from the beginning of the document. The source knows the stream and its wall-clock time.
 
 use super::CAT;
+use crate::lock::lock;
 use gst::{prelude::*, subclass::prelude::*};
 use std::sync::Mutex;
 
@@ -17,7 +18,7 @@ impl LastSeek {
     /// that it will succeed.
     fn once(&self, seqnum: gst::Seqnum, perform: impl FnOnce() -> bool) -> bool {
         {
-            let mut last = super::imp::lock(&self.0);
+            let mut last = lock(&self.0);
             if let Some((same, result)) = *last
                 && same == seqnum
             {
@@ -26,7 +27,7 @@ impl LastSeek {
             *last = Some((seqnum, true));
         }
         let result = perform();
-        let mut last = super::imp::lock(&self.0);
+        let mut last = lock(&self.0);
         if last.is_some_and(|(latest, _)| latest == seqnum) {
             *last = Some((seqnum, result));
         }
