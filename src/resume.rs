@@ -47,7 +47,7 @@ struct Partial {
 }
 
 /// How a way back to the stream is looked for when the service does not have what was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// After what was delivered: by token, number, or the server timestamp of a first fragment.
     Exact,
@@ -137,7 +137,7 @@ impl Position {
     }
 
     /// Whether anything of the stream has been seen.
-    pub fn has_begun(&self) -> bool {
+    fn has_begun(&self) -> bool {
         self.complete.is_some() || self.partial.is_some()
     }
 

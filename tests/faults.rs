@@ -4,7 +4,7 @@
 mod support;
 
 use gst::{glib, prelude::*};
-use kvs_local::{Cut, Fault, Operation, Server, synth::Synthetic};
+use kvs_local::{Cut, Fault, Operation, Server, error_text, synth::Synthetic};
 use std::{
     collections::VecDeque,
     net::TcpListener,
@@ -117,19 +117,7 @@ fn answer(
 }
 
 fn in_band(breaks: &'static str, id: u32, once: &'static str, always: &'static str) -> Row {
-    let text = match id {
-        3002 => "Error writing to the stream",
-        4000 => "Requested fragment is not found",
-        4500 => "Access denied for the stream's KMS key",
-        4501 => "Stream's KMS key is disabled",
-        4502 => "Validation error on the stream's KMS key",
-        4503 => "KMS key specified in the stream is unavailable",
-        4504 => "Invalid usage of the KMS key specified in the stream",
-        4505 => "Invalid state of the KMS key specified in the stream",
-        4506 => "Unable to find the KMS key specified in the stream",
-        _ => "Internal error",
-    };
-    let get_media = move || Fault::get_media().in_band_error(0, id, text);
+    let get_media = move || Fault::get_media().in_band_error(0, id, error_text(id));
     fault(breaks, get_media, once, always)
 }
 

@@ -2,7 +2,7 @@ use super::{inband, number::Number, tags};
 use crate::{
     ebml::{self, Block, ErrorKind, Reader, Rope, Span, schema},
     error::Error,
-    item::Tag,
+    item::{FragmentEnd, FragmentStart, Tag},
 };
 use bytes::Bytes;
 
@@ -35,6 +35,19 @@ pub struct Head {
     pub tracks: Option<Element>,
 }
 
+impl Head {
+    /// As it is announced; `first_pts` is the time of its first frame, as rewritten.
+    pub fn start(&self, first_pts: Option<u64>) -> FragmentStart {
+        FragmentStart {
+            number: self.number.to_string(),
+            server_timestamp: self.server_timestamp,
+            producer_timestamp: self.producer_timestamp,
+            first_pts,
+            tags: self.tags.clone(),
+        }
+    }
+}
+
 /// An element in memory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Element {
@@ -57,6 +70,20 @@ pub struct End {
     pub bytes: u64,
     /// Where the document ends in the body.
     pub offset: u64,
+}
+
+impl End {
+    /// The end of the fragment that began with `start`.
+    pub fn complete(self, mut start: FragmentStart, frames: u32) -> FragmentEnd {
+        start.tags.extend(self.tags);
+        FragmentEnd {
+            start,
+            millis_behind_now: self.millis_behind_now,
+            continuation_token: self.continuation_token,
+            frames,
+            bytes: self.bytes,
+        }
+    }
 }
 
 /// What happens in a body.

@@ -70,11 +70,6 @@ impl Clock {
         self.anchor.map_or(0, |anchor| anchor.pts)
     }
 
-    /// Whether a long hole is closed.
-    pub(super) fn closes_holes(&self) -> bool {
-        self.config.close_holes
-    }
-
     /// The wall-clock time of the end of the last frame, if anything was placed.
     pub(super) fn end_wall(&self) -> Option<u64> {
         self.anchor
@@ -175,11 +170,7 @@ impl Clock {
                 (kind, kind)
             }
         });
-        let breaks = match off {
-            Some((_, GapKind::Hole)) => self.config.close_holes,
-            Some(_) => true,
-            None => false,
-        };
+        let breaks = self.breaks(off.map(|(_, kind)| kind));
         let late = self.is_late(wall);
         Place {
             wall,
@@ -193,6 +184,24 @@ impl Clock {
         }
     }
 
+    /// Places a later cluster of the same fragment, likewise; `wall` is the time of its timecode.
+    pub(super) fn place_next(&self, wall: u64, lead: i64) -> Place {
+        let gap = self.off_line(wall, lead);
+        let breaks = self.breaks(gap);
+        Place {
+            wall,
+            gap,
+            anchors: breaks,
+            breaks,
+            late: false,
+        }
+    }
+
+    /// Whether the line breaks where a cluster is off it in this way.
+    fn breaks(&self, off: Option<GapKind>) -> bool {
+        off.is_some_and(|kind| kind != GapKind::Hole || self.config.close_holes)
+    }
+
     fn begin_stretch(&mut self, head: &Head, timecode: u64, lead: i64) -> (u64, Option<GapKind>) {
         let wall = head
             .server_timestamp
@@ -204,7 +213,7 @@ impl Clock {
     }
 
     /// Whether a cluster at `wall` is off the line, and how.
-    pub(super) fn off_line(&self, wall: u64, lead: i64) -> Option<GapKind> {
+    fn off_line(&self, wall: u64, lead: i64) -> Option<GapKind> {
         self.anchor?;
         let ahead = self
             .pts(wall)

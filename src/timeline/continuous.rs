@@ -3,12 +3,13 @@ use super::{
     clock::{Clock, Place, shifted, signed},
     connect::Connect,
     output::Output,
+    pace::Paces,
     tracks::{self, Info, Numbers},
 };
 use crate::{
     ebml::{self, Block, Rope, Span, schema, write},
     fragment::{self, Head, Number},
-    item::{FragmentEnd, FragmentStart, Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
+    item::{Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
 };
 use bytes::Bytes;
 
@@ -18,12 +19,6 @@ const LOOK_AHEAD: i64 = 100_000_000;
 
 /// The most bytes kept back for that.
 const LOOK_AHEAD_BYTES: usize = 1024 * 1024;
-
-/// No frame lasts longer, whatever the stream says: the line goes on from its end.
-const DURATION_MAX: u64 = 3600 * 1_000_000_000;
-
-/// The most tracks of which the pace is watched; the service allows three.
-const PACES_MAX: usize = 16;
 
 /// The tracks of a fragment cannot follow those before it in one document.
 #[derive(Debug)]
@@ -76,15 +71,6 @@ struct Held {
     bytes: Bytes,
 }
 
-/// What is known of the pace of a track.
-#[derive(Debug)]
-struct Pace {
-    track: u64,
-    last: u64,
-    /// The shortest distance of two blocks in a row, which is one frame also where they are reordered.
-    shortest: Option<u64>,
-}
-
 /// Makes one continuous document of many; see the [module](super) for its rules.
 #[derive(Debug)]
 pub struct Continuous {
@@ -111,7 +97,7 @@ pub struct Continuous {
     /// How the segment that is about to be anchored relates to the one before.
     breaks: bool,
     late: bool,
-    paces: Vec<Pace>,
+    paces: Paces,
     /// The id and size of a cluster have gone out, its timestamp has not.
     cluster_begun: bool,
 }
@@ -139,7 +125,7 @@ impl Continuous {
             undecided: false,
             breaks: false,
             late: false,
-            paces: Vec::new(),
+            paces: Paces::default(),
             cluster_begun: false,
         }
     }
@@ -202,7 +188,8 @@ impl Continuous {
         }
         if cluster.written.is_none() {
             let place = self.place(cluster.timecode, block);
-            self.report_gap(&place, block, rope, items);
+            let starts = self.wall(cluster.timecode, block);
+            self.report_gap(&place, starts, rope, items);
             if place.anchors || self.opened.is_none() {
                 self.holding = true;
                 self.breaks = place.breaks;
@@ -230,15 +217,8 @@ impl Continuous {
         self.out.flush(rope, items);
         self.cluster = None;
         if let Some(fragment) = self.fragment.take() {
-            let mut start = fragment.start();
-            start.tags.extend(end.tags);
-            items.push(Item::FragmentEnd(FragmentEnd {
-                start,
-                millis_behind_now: end.millis_behind_now,
-                continuation_token: end.continuation_token,
-                frames: fragment.frames,
-                bytes: end.bytes,
-            }));
+            let start = fragment.head.start(fragment.first_pts);
+            items.push(Item::FragmentEnd(end.complete(start, fragment.frames)));
         }
         Ok(())
     }
@@ -337,33 +317,23 @@ impl Continuous {
             }
             Some((origin, wall)) => {
                 let wall = shifted(wall, signed(nanos) - signed(origin));
-                let gap = self.clock.off_line(wall, lead);
-                let breaks =
-                    gap.is_some_and(|kind| kind != GapKind::Hole || self.clock.closes_holes());
-                Place {
-                    wall,
-                    gap,
-                    anchors: breaks,
-                    breaks,
-                    late: false,
-                }
+                self.clock.place_next(wall, lead)
             }
         }
     }
 
-    fn report_gap(&mut self, place: &Place, block: &Block, rope: &Rope, items: &mut Vec<Item>) {
+    fn report_gap(&mut self, place: &Place, to: u64, rope: &Rope, items: &mut Vec<Item>) {
         let (Some(kind), Some(fragment)) = (place.gap, &self.fragment) else {
             return;
         };
         self.out.flush(rope, items);
-        let lead = i64::from(block.offset).saturating_mul(signed(fragment.scale));
         let text = |number: &Number| (!number.is_empty()).then(|| number.to_string());
         items.push(Item::Gap(Gap {
             kind,
             from_fragment: self.last_number.as_ref().and_then(text),
             to_fragment: text(&fragment.head.number),
             from_timestamp: self.clock.end_wall(),
-            to_timestamp: Some(shifted(place.wall, lead)),
+            to_timestamp: Some(to),
         }));
     }
 
@@ -483,25 +453,21 @@ impl Continuous {
 
     /// Writes a block of the cluster under way, from the body or from `bytes`.
     fn write(&mut self, block: &Block, bytes: Option<Bytes>, rope: &Rope, items: &mut Vec<Item>) {
-        let Some(scale) = self.opened.as_ref().map(|opened| opened.scale) else {
+        let (Some(opened), Some(fragment)) = (&self.opened, &self.fragment) else {
             return;
         };
-        let (cluster, offset) = match self.offset(block, scale) {
-            Some(found) => found,
-            None => {
-                let cluster = self.open_cluster(block, scale, rope, items);
-                (
-                    cluster,
-                    self.offset(block, scale).map_or(0, |(_, offset)| offset),
-                )
-            }
-        };
+        let (scale, of_fragment) = (opened.scale, fragment.scale);
+        let (timecode, offset) = self
+            .offset(block, scale)
+            .unwrap_or_else(|| self.open_cluster(block, scale, rope, items));
         self.write_bytes(block, offset, bytes, rope);
-        let pts = cluster
+        let pts = timecode
             .saturating_add_signed(offset.into())
             .saturating_mul(scale);
         self.out.frame(pts);
-        let duration = self.duration(block, pts);
+        let number = renumber(&self.numbers, block.track);
+        let tracks = self.opened.as_ref().map_or(&[][..], |o| &o.tracks);
+        let duration = self.paces.duration(block, of_fragment, number, tracks, pts);
         self.clock.extend(pts.saturating_add(duration));
     }
 
@@ -526,42 +492,39 @@ impl Continuous {
     }
 
     /// Writes the beginning of a cluster, as served or, where offsets from that do not fit, at `block`.
+    /// Returns what [`Continuous::offset`] finds in it.
     fn open_cluster(
         &mut self,
         block: &Block,
         scale: u64,
         rope: &Rope,
         items: &mut Vec<Item>,
-    ) -> u64 {
+    ) -> (u64, i16) {
         let (Some(cluster), Some(fragment)) = (self.cluster, &self.fragment) else {
-            return 0;
+            return (0, 0);
         };
         let lead = i64::from(block.offset).saturating_mul(signed(fragment.scale));
         let pts = self.clock.pts(self.wall_at(cluster.timecode, 0));
         let first = self.clock.start().div_ceil(scale);
-        let written = |lead: i64| {
+        let as_served = cluster.written.is_none().then_some(0);
+        let mut place = (0, 0);
+        for lead in as_served.into_iter().chain([lead]) {
             let timecode = u64::try_from(divide(pts.saturating_add(lead), scale)).unwrap_or(0);
             let timecode = timecode.max(first);
             let beyond = pts.saturating_sub(signed(timecode.saturating_mul(scale)));
-            Some((timecode, beyond))
-        };
-        let as_served = Cluster {
-            written: written(0),
-            ..cluster
-        };
-        let is_new = cluster.written.is_none();
-        self.cluster = Some(as_served);
-        if !is_new || self.offset(block, scale).is_none() {
             self.cluster = Some(Cluster {
-                written: written(lead),
+                written: Some((timecode, beyond)),
                 ..cluster
             });
+            let found = self.offset(block, scale);
+            place = found.unwrap_or((timecode, 0));
+            if found.is_some() {
+                break;
+            }
         }
-        let timecode = self
-            .cluster
-            .and_then(|cluster| cluster.written)
-            .map_or(0, |(timecode, _)| timecode);
-        self.announce(block, scale, rope, items);
+        let (timecode, offset) = place;
+        let pts = timecode.saturating_add_signed(offset.into());
+        self.announce(pts.saturating_mul(scale), rope, items);
 
         let mut out = Vec::with_capacity(32);
         if let Some(tracks) = self.new_tracks.take() {
@@ -572,27 +535,22 @@ impl Continuous {
         }
         write::unsigned(&mut out, schema::TIMESTAMP, timecode);
         self.out.bytes(rope, out.into());
-        timecode
+        place
     }
 
     /// Says before the first frame of a fragment that it begins.
-    fn announce(&mut self, block: &Block, scale: u64, rope: &Rope, items: &mut Vec<Item>) {
-        let first = self.offset(block, scale);
+    fn announce(&mut self, first_pts: u64, rope: &Rope, items: &mut Vec<Item>) {
         let Some(fragment) = &mut self.fragment else {
             return;
         };
         if fragment.first_pts.is_some() {
             return;
         }
-        let (timecode, offset) = first.unwrap_or_default();
-        fragment.first_pts = Some(
-            timecode
-                .saturating_add_signed(offset.into())
-                .saturating_mul(scale),
-        );
+        fragment.first_pts = Some(first_pts);
         self.last_number = Some(fragment.head.number.clone());
+        let start = fragment.head.start(fragment.first_pts);
         self.out.flush(rope, items);
-        items.push(Item::FragmentStart(fragment.start()));
+        items.push(Item::FragmentStart(start));
     }
 
     fn write_bytes(&mut self, block: &Block, offset: i16, bytes: Option<Bytes>, rope: &Rope) {
@@ -625,40 +583,6 @@ impl Continuous {
         }
     }
 
-    /// How long a block lasts, in nanoseconds, as far as that can be known.
-    fn duration(&mut self, block: &Block, pts: u64) -> u64 {
-        let scale = self
-            .fragment
-            .as_ref()
-            .map_or(Info::DEFAULT_SCALE, |fragment| fragment.scale);
-        let of_block = block.duration.map(|units| units.saturating_mul(scale));
-        if let Some(duration) = of_block.filter(believable) {
-            return duration;
-        }
-        let number = renumber(&self.numbers, block.track);
-        let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
-        let default = tracks
-            .filter(|track| track.number == number)
-            .find_map(|t| t.default_duration);
-        let of_track = default.map(|frame| frame.saturating_mul(block.frames.into()));
-        if let Some(duration) = of_track.filter(believable) {
-            return duration;
-        }
-        match self.paces.iter_mut().find(|pace| pace.track == number) {
-            Some(pace) => pace.next(pts).min(DURATION_MAX),
-            None => {
-                if self.paces.len() < PACES_MAX {
-                    self.paces.push(Pace {
-                        track: number,
-                        last: pts,
-                        shortest: None,
-                    });
-                }
-                0
-            }
-        }
-    }
-
     /// The wall-clock time of a block.
     fn wall(&self, timecode: u64, block: &Block) -> u64 {
         self.wall_at(timecode, block.offset.into())
@@ -672,31 +596,6 @@ impl Continuous {
         let scale = signed(fragment.scale);
         let since = signed(timecode.saturating_mul(fragment.scale)).saturating_sub(signed(origin));
         shifted(wall, since.saturating_add(offset.saturating_mul(scale)))
-    }
-}
-
-impl Fragment {
-    fn start(&self) -> FragmentStart {
-        FragmentStart {
-            number: self.head.number.to_string(),
-            server_timestamp: self.head.server_timestamp,
-            producer_timestamp: self.head.producer_timestamp,
-            first_pts: self.first_pts,
-            tags: self.head.tags.clone(),
-        }
-    }
-}
-
-impl Pace {
-    fn next(&mut self, pts: u64) -> u64 {
-        let distance = pts.abs_diff(std::mem::replace(&mut self.last, pts));
-        if distance > 0 {
-            self.shortest = Some(
-                self.shortest
-                    .map_or(distance, |shortest| shortest.min(distance)),
-            );
-        }
-        self.shortest.unwrap_or_default()
     }
 }
 
@@ -714,10 +613,6 @@ fn patched(block: &Block, head: &[u8], track: u64, offset: i16) -> Bytes {
     }
     out.extend_from_slice(&offset.to_be_bytes());
     out.into()
-}
-
-fn believable(duration: &u64) -> bool {
-    *duration <= DURATION_MAX
 }
 
 fn renumber(numbers: &[(u64, u64)], number: u64) -> u64 {

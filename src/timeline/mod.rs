@@ -19,6 +19,7 @@ mod clock;
 mod connect;
 mod continuous;
 mod output;
+mod pace;
 mod raw;
 mod tracks;
 

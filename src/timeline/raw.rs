@@ -1,7 +1,7 @@
 use crate::{
     ebml::{Rope, Span},
     fragment::{self, Head},
-    item::{Data, FragmentEnd, FragmentStart, Gap, GapKind, Item},
+    item::{Data, FragmentStart, Gap, GapKind, Item},
 };
 use bytes::Bytes;
 
@@ -52,13 +52,7 @@ impl Raw {
             }));
         }
         self.last_number = Some(head.number.to_string());
-        let start = FragmentStart {
-            number: head.number.to_string(),
-            server_timestamp: head.server_timestamp,
-            producer_timestamp: head.producer_timestamp,
-            first_pts: None,
-            tags: head.tags.clone(),
-        };
+        let start = head.start(None);
         items.push(Item::FragmentStart(start.clone()));
         self.fragment = Some(start);
         self.passing = true;
@@ -102,15 +96,9 @@ impl Raw {
     pub fn end(&mut self, end: fragment::End, rope: &Rope, items: &mut Vec<Item>) {
         self.flush(rope, end.offset, items);
         self.passing = false;
-        if let Some(mut start) = self.fragment.take() {
-            start.tags.extend(end.tags);
-            items.push(Item::FragmentEnd(FragmentEnd {
-                start,
-                millis_behind_now: end.millis_behind_now,
-                continuation_token: end.continuation_token,
-                frames: std::mem::take(&mut self.frames),
-                bytes: end.bytes,
-            }));
+        if let Some(start) = self.fragment.take() {
+            let end = end.complete(start, std::mem::take(&mut self.frames));
+            items.push(Item::FragmentEnd(end));
         }
     }
 

@@ -171,7 +171,7 @@ pub(crate) fn error(number: &str, error_id: u32, error_code: &str) -> Bytes {
 }
 
 /// The names of in-band errors, by id, in the words of the service's reference.
-pub(crate) fn error_text(error_id: u32) -> &'static str {
+pub fn error_text(error_id: u32) -> &'static str {
     match error_id {
         3002 => "Error writing to the stream",
         4000 => "Requested fragment is not found",

@@ -157,7 +157,7 @@ impl Ingest {
         }
         let over = match self.place {
             Place::Cluster(Some(end)) => self.offset >= end,
-            Place::Cluster(None) | Place::ClusterHead(..) => is_level1(header.id),
+            Place::Cluster(None) | Place::ClusterHead(..) => ebml::ends_cluster(header.id),
             Place::Outside | Place::Behind => false,
         };
         if over {
@@ -362,20 +362,4 @@ impl Ingest {
     fn to_ms(&self, units: u64) -> u64 {
         u64::try_from(u128::from(units) * u128::from(self.scale) / 1_000_000).unwrap_or(u64::MAX)
     }
-}
-
-fn is_level1(id: u32) -> bool {
-    matches!(
-        id,
-        id::EBML
-            | id::SEGMENT
-            | id::CLUSTER
-            | id::SEEK_HEAD
-            | id::INFO
-            | id::TRACKS
-            | id::CUES
-            | id::TAGS
-            | id::CHAPTERS
-            | id::ATTACHMENTS
-    )
 }

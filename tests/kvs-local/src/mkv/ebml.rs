@@ -227,3 +227,20 @@ pub fn crc32(data: &[u8]) -> [u8; 4] {
     }
     (!crc).to_le_bytes()
 }
+
+/// Whether an element cannot stand in a Cluster, so that one of unknown size is over.
+pub(crate) fn ends_cluster(id: u32) -> bool {
+    matches!(
+        id,
+        id::EBML
+            | id::SEGMENT
+            | id::CLUSTER
+            | id::SEEK_HEAD
+            | id::INFO
+            | id::TRACKS
+            | id::CUES
+            | id::TAGS
+            | id::CHAPTERS
+            | id::ATTACHMENTS
+    )
+}

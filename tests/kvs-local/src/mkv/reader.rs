@@ -247,7 +247,7 @@ impl Reader<'_> {
             }
         };
         let body = at + header.len;
-        let in_cluster = self.cluster.is_some() && is_cluster_child(header.id);
+        let in_cluster = self.cluster.is_some() && !ebml::ends_cluster(header.id);
         if !in_cluster
             || self
                 .cluster
@@ -358,22 +358,6 @@ impl Reader<'_> {
             self.problem(Problem::Misfit { offset, id });
         }
     }
-}
-
-fn is_cluster_child(id: u32) -> bool {
-    !matches!(
-        id,
-        id::EBML
-            | id::SEGMENT
-            | id::CLUSTER
-            | id::SEEK_HEAD
-            | id::INFO
-            | id::TRACKS
-            | id::CUES
-            | id::TAGS
-            | id::CHAPTERS
-            | id::ATTACHMENTS
-    )
 }
 
 fn text(payload: &[u8]) -> String {
