@@ -1,0 +1,88 @@
+//! Those who take a body, each in a process of its own.
+
+use crate::Failure;
+use aws_sdk_kinesisvideomedia::{
+    Client, Config,
+    config::{BehaviorVersion, Credentials, Region},
+    types::{StartSelector, StartSelectorType},
+};
+use gst::prelude::*;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+pub fn main(args: &[&str]) -> Result<(), Failure> {
+    match args {
+        ["socket", url] => socket(url),
+        ["sdk", url] => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(sdk(url)),
+        ["pipeline", description] => pipeline(description),
+        ["has", element] => {
+            gst::init()?;
+            match gst::ElementFactory::find(element) {
+                Some(_) => Ok(()),
+                None => Err(format!("no {element}").into()),
+            }
+        }
+        _ => Err("unknown consumer".into()),
+    }
+}
+
+/// Reads the socket and does nothing with it.
+fn socket(url: &str) -> Result<(), Failure> {
+    let host = url.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(host)?;
+    connection.write_all(
+        format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut buffer = vec![0; 256 * 1024];
+    while connection.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+/// Drains the SDK's body, as its documentation shows it.
+async fn sdk(url: &str) -> Result<(), Failure> {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::for_tests())
+        .endpoint_url(url)
+        .build();
+    let selector = StartSelector::builder()
+        .start_selector_type(StartSelectorType::Earliest)
+        .build()?;
+    let media = Client::from_conf(config)
+        .get_media()
+        .stream_name("cam")
+        .start_selector(selector)
+        .send()
+        .await?;
+    let mut body = media.payload;
+    while let Some(chunk) = body.try_next().await? {
+        std::hint::black_box(chunk);
+    }
+    Ok(())
+}
+
+/// Runs a pipeline, written as for gst-launch-1.0, to its end.
+fn pipeline(description: &str) -> Result<(), Failure> {
+    gst::init()?;
+    gstkvsgetmedia::plugin_register_static()?;
+    let pipeline = gst::parse::launch(description)?;
+    let bus = pipeline.bus().ok_or("no bus")?;
+    pipeline.set_state(gst::State::Playing)?;
+    let result = bus
+        .iter_timed(gst::ClockTime::NONE)
+        .find_map(|message| match message.view() {
+            gst::MessageView::Eos(_) => Some(Ok(())),
+            gst::MessageView::Error(error) => {
+                Some(Err(format!("{}: {:?}", error.error(), error.debug()).into()))
+            }
+            _ => None,
+        });
+    pipeline.set_state(gst::State::Null)?;
+    result.ok_or("the bus has gone")?
+}

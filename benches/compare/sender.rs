@@ -1,0 +1,191 @@
+//! A server that costs next to nothing: it answers every request with a file, by `sendfile`.
+
+use crate::Failure;
+use kvs_local::synth::Synth;
+use nix::sys::sendfile::sendfile64;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+/// The service sends its body in chunks; how large they are is not known.
+const CHUNK: u64 = 64 * 1024;
+
+/// When the first fragment was recorded, in seconds since the Unix epoch; each lasts so many.
+pub const START: u64 = 1_700_000_000;
+pub const FRAGMENT_SECONDS: u64 = 2;
+
+/// A body to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Body {
+    /// The size of a frame, and how many a fragment has.
+    pub frame: usize,
+    pub frames: usize,
+    pub fragments: u64,
+    /// One header and clusters, as no service sends it, instead of a document for each fragment.
+    pub one_segment: bool,
+}
+
+impl Body {
+    /// Writes it to a file in memory, which goes with what is returned.
+    pub fn write(&self) -> Result<BodyFile, Failure> {
+        let name = format!(
+            "kvs-bench-{}-{}-{}.mkv",
+            std::process::id(),
+            self.frame,
+            self.one_segment
+        );
+        let shared = Path::new("/dev/shm");
+        let folder = if shared.is_dir() {
+            shared.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        let body = BodyFile(folder.join(name));
+        let mut file = File::create(&body.0)?;
+        // In parts, so that it is in memory once only.
+        const PART: u64 = 64;
+        let mut number = "91343852333181432392682062622221234567890".to_owned();
+        for first in (0..self.fragments).step_by(PART as usize) {
+            let count = PART.min(self.fragments - first);
+            // One more tells the number of the next part's first.
+            let part = Synth::new()
+                .fragments(count as usize + 1)
+                .fragment_ms(FRAGMENT_SECONDS * 1000)
+                .frames(self.frames)
+                .payload(self.frame, self.frame)
+                .first_number(&number)
+                .start_ms((START + first * FRAGMENT_SECONDS) * 1000)
+                .build();
+            let (next, part) = part.fragments.split_last().ok_or("no fragment")?;
+            number.clone_from(&next.number);
+            for (index, fragment) in part.iter().enumerate() {
+                if !self.one_segment {
+                    file.write_all(&fragment.document)?;
+                    continue;
+                }
+                if first == 0 && index == 0 {
+                    file.write_all(&fragment.header)?;
+                }
+                file.write_all(&fragment.cluster)?;
+            }
+        }
+        Ok(body)
+    }
+
+    /// The time at which the last fragment begins: a source told to end there passes all others.
+    pub fn last(&self) -> u64 {
+        START + (self.fragments - 1) * FRAGMENT_SECONDS
+    }
+}
+
+/// A file that is removed when this is dropped.
+pub struct BodyFile(pub PathBuf);
+
+impl Drop for BodyFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A running sender; ends when this is dropped.
+pub struct Sender {
+    child: Child,
+    pub url: String,
+}
+
+impl Sender {
+    /// Starts one in a process of its own.
+    pub fn start(args: &[&str]) -> Result<Sender, Failure> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("send")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut url = String::new();
+        let stdout = child.stdout.take().ok_or("no output")?;
+        BufReader::new(stdout).read_line(&mut url)?;
+        Ok(Sender {
+            child,
+            url: url.trim().to_owned(),
+        })
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves a file: `send PATH`.
+pub fn main(args: &[&str]) -> Result<(), Failure> {
+    let [path] = args else {
+        return Err("send PATH".into());
+    };
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    println!("http://{}", listener.local_addr()?);
+    // The one who started this is gone when its end of the pipe is.
+    thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+    for connection in listener.incoming() {
+        let (connection, file) = (connection?, File::open(path)?);
+        thread::spawn(move || {
+            // A client that has had enough closes the connection.
+            let _ = answer(connection, &file);
+        });
+    }
+    Ok(())
+}
+
+fn answer(mut connection: TcpStream, file: &File) -> Result<(), Failure> {
+    connection.set_nodelay(true)?;
+    let mut requests = BufReader::new(connection.try_clone()?);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if requests.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let line = line.trim().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    requests
+        .by_ref()
+        .take(length)
+        .read_to_end(&mut Vec::new())?;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: video/webm\r\ntransfer-encoding: chunked\r\n\
+                x-amzn-RequestId: 0f3b6b1e-7a0c-4d0b-9f0e-000000000000\r\n\r\n";
+    connection.write_all(head.as_bytes())?;
+    let (mut at, end) = (0, file.metadata()?.len());
+    while at < end {
+        let size = CHUNK.min(end - at);
+        connection.write_all(format!("{size:x}\r\n").as_bytes())?;
+        let stop = at + size;
+        while at < stop {
+            sendfile64(
+                &connection,
+                file,
+                Some(&mut (at as i64)),
+                (stop - at) as usize,
+            )
+            .map(|sent| at += sent as u64)?;
+        }
+        connection.write_all(b"\r\n")?;
+    }
+    connection.write_all(b"0\r\n\r\n")?;
+    Ok(())
+}
