@@ -2,7 +2,8 @@
 //!
 //! It is bounded in bytes. A producer that finds it full waits, which ends as TCP backpressure; the
 //! streaming thread sleeps on a condition variable while it is empty. Wake-ups are coalesced: the
-//! producer is woken when about half has drained, the consumer only when it sleeps.
+//! producer is woken when about half has drained, the consumer when the producer has nothing more to
+//! push at once, or when much is queued.
 
 use crate::{error::Error, item::Item, lock::lock};
 use std::{
@@ -14,6 +15,9 @@ use tokio::sync::Notify;
 
 /// What an item costs beside the bytes it carries, so that items without bytes are bounded too.
 const ITEM_COST: usize = 256;
+
+/// So many bytes wake a consumer that sleeps, whatever else the producer has at hand.
+const WAKE_BYTES: usize = 256 * 1024;
 
 /// The streaming side is gone: nothing more can be pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +80,7 @@ impl Queue {
 
     /// Appends an item, and waits while there is no room for it.
     ///
-    /// An empty queue takes an item of any size. A future dropped before it is ready has pushed
+    /// A consumer that sleeps may not learn of it before [`Queue::wake`] is called. An empty queue takes an item of any size. A future dropped before it is ready has pushed
     /// nothing.
     pub async fn push(&self, item: Item) -> Result<(), Closed> {
         let cost = cost(&item);
@@ -92,14 +96,36 @@ impl Queue {
                 if inner.fits(cost, self.max_bytes) {
                     inner.items.push_back(item);
                     inner.bytes = inner.bytes.saturating_add(cost);
-                    if inner.consumer_sleeps {
-                        self.filled.notify_one();
+                    if inner.bytes >= WAKE_BYTES.min(self.max_bytes / 2) {
+                        self.wake_up(&mut inner);
                     }
                     return Ok(());
                 }
+                self.wake_up(&mut inner);
                 inner.waiting = Some(inner.waiting.map_or(cost, |other| other.min(cost)));
             }
             drained.await;
+        }
+    }
+
+    /// Says that nothing more is pushed for now: a consumer that sleeps gets what is queued.
+    pub fn wake(&self) {
+        let mut inner = self.lock();
+        if !inner.items.is_empty() {
+            self.wake_up(&mut inner);
+        }
+    }
+
+    /// Whether the consumer sleeps while something is queued for it.
+    pub fn is_awaited(&self) -> bool {
+        let inner = self.lock();
+        inner.consumer_sleeps && !inner.items.is_empty()
+    }
+
+    fn wake_up(&self, inner: &mut Inner) {
+        // Once is enough: until it runs it cannot be told apart from one that is awake.
+        if std::mem::take(&mut inner.consumer_sleeps) {
+            self.filled.notify_one();
         }
     }
 
@@ -368,6 +394,34 @@ mod tests {
         assert_eq!(queue.pop(), Popped::Flushing);
         queue.set_flushing(false);
         assert_eq!(queue.pop(), Popped::Item(marker(1)));
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_when_that_is_worth_it() {
+        let queue = Queue::new(1 << 20);
+        let popped = |item: Item, wake: bool| {
+            let sleeper = thread::spawn({
+                let queue = queue.clone();
+                move || queue.pop()
+            });
+            while !queue.lock().consumer_sleeps {
+                thread::yield_now();
+            }
+            runtime().block_on(queue.push(item)).unwrap();
+            if wake {
+                assert!(queue.is_awaited());
+                thread::sleep(Duration::from_millis(20));
+                assert!(queue.is_awaited());
+                queue.wake();
+                assert!(!queue.is_awaited());
+            }
+            sleeper.join().unwrap()
+        };
+        assert_eq!(popped(marker(1), true), Popped::Item(marker(1)));
+        let much = data(WAKE_BYTES);
+        assert_eq!(popped(much.clone(), false), Popped::Item(much));
+        queue.wake();
+        assert!(!queue.is_awaited());
     }
 
     /// One producer that is cancelled at random, one consumer that is flushed at random: every

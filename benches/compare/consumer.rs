@@ -7,9 +7,11 @@ use aws_sdk_kinesisvideomedia::{
     types::{StartSelector, StartSelectorType},
 };
 use gst::prelude::*;
+use nix::time::{ClockId, clock_gettime};
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    time::Duration,
 };
 
 pub fn main(args: &[&str]) -> Result<(), Failure> {
@@ -20,6 +22,7 @@ pub fn main(args: &[&str]) -> Result<(), Failure> {
             .build()?
             .block_on(sdk(url)),
         ["pipeline", description] => pipeline(description),
+        ["aging", bytes, description] => aging(bytes.parse()?, description),
         ["has", element] => {
             gst::init()?;
             match gst::ElementFactory::find(element) {
@@ -69,9 +72,46 @@ async fn sdk(url: &str) -> Result<(), Failure> {
 
 /// Runs a pipeline, written as for gst-launch-1.0, to its end.
 fn pipeline(description: &str) -> Result<(), Failure> {
+    run(&parse(description)?)
+}
+
+/// Does so, and prints the CPU time that each tenth of the body takes up to the element `demux`, in
+/// nanoseconds.
+fn aging(bytes: u64, description: &str) -> Result<(), Failure> {
+    let pipeline = parse(description)?;
+    let demuxer = pipeline
+        .downcast_ref::<gst::Bin>()
+        .and_then(|bin| bin.by_name("demux"));
+    let pad = demuxer
+        .and_then(|demuxer| demuxer.static_pad("sink"))
+        .ok_or("no demux")?;
+    let (mut seen, mut tenths, mut last) = (0, 0, cpu_now());
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        seen += info.buffer().map_or(0, |buffer| buffer.size() as u64);
+        if seen > (tenths + 1) * bytes / 10 {
+            let now = cpu_now();
+            println!("{}", now.saturating_sub(last).as_nanos());
+            (tenths, last) = (tenths + 1, now);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    run(&pipeline)
+}
+
+/// The CPU time of this process so far.
+fn cpu_now() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map(Duration::from)
+        .unwrap_or_default()
+}
+
+fn parse(description: &str) -> Result<gst::Element, Failure> {
     gst::init()?;
     gstkvsgetmedia::plugin_register_static()?;
-    let pipeline = gst::parse::launch(description)?;
+    Ok(gst::parse::launch(description)?)
+}
+
+fn run(pipeline: &gst::Element) -> Result<(), Failure> {
     let bus = pipeline.bus().ok_or("no bus")?;
     pipeline.set_state(gst::State::Playing)?;
     let result = bus

@@ -44,6 +44,12 @@ pub fn pin(cores: &CpuSet) -> Result<(), Failure> {
 /// Runs a program to its end and returns the CPU time that it, and all it ran, took.
 pub fn cpu_time(command: &mut Command) -> Result<Duration, Failure> {
     let before = of_children()?;
+    output(command)?;
+    Ok(of_children()?.saturating_sub(before))
+}
+
+/// Runs a program to its end and returns what it printed.
+pub fn output(command: &mut Command) -> Result<String, Failure> {
     let output = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -53,7 +59,7 @@ pub fn cpu_time(command: &mut Command) -> Result<Duration, Failure> {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{command:?}: {}: {said}", output.status).into());
     }
-    Ok(of_children()?.saturating_sub(before))
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn of_children() -> Result<Duration, Failure> {

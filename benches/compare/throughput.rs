@@ -37,6 +37,7 @@ pub fn main() -> Result<(), Failure> {
         print(&comparison.title, &rows);
         charts.push((comparison.title, rows));
     }
+    aging(&cores)?;
     if let Ok(path) = std::env::var("KVS_BENCH_SVG") {
         std::fs::write(path, chart::bars("CPU seconds per GiB", &charts))?;
     }
@@ -85,6 +86,47 @@ impl Comparison {
             one_segment: self.one_segment,
         }
     }
+}
+
+/// What the last tenth of a body of many small fragments costs, beside its first.
+fn aging(cores: &Cores) -> Result<(), Failure> {
+    const WAYS: [&str; 2] = ["kvsgetmediasrc", "souphttpsrc"];
+    println!("\n10,000 fragments of 96 KiB in frames of 8 KiB, through matroskademux\n");
+    println!("| | first tenth, CPU s/GiB | last tenth | last / first |\n|---|---:|---:|---:|");
+    measure::pin(&cores.others)?;
+    let body = Body {
+        frame: 8 * 1024,
+        frames: 12,
+        fragments: 10_001,
+        one_segment: false,
+    };
+    let file = body.write()?;
+    let len = std::fs::metadata(&file.0)?.len();
+    let sender = Sender::start(&[&file.0.to_string_lossy()])?;
+    measure::pin(&cores.consumer)?;
+    for way in WAYS {
+        let behind = "matroskademux name=demux ! fakesink";
+        let description = match way {
+            "souphttpsrc" => format!("souphttpsrc location={} ! {behind}", sender.url),
+            _ => kvs(&sender.url, &body, "", behind),
+        };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([
+            "consume",
+            "aging",
+            &(len * 99 / 100).to_string(),
+            &description,
+        ]);
+        let tenths = measure::output(&mut command)?;
+        let nanos: Vec<f64> = tenths.lines().map(str::parse).collect::<Result<_, _>>()?;
+        let per_gib = |nanos: f64| nanos / 1e9 * GIB / (len as f64 / 10.0);
+        let (Some(first), Some(last)) = (nanos.first(), nanos.last()) else {
+            return Err("no tenths".into());
+        };
+        let (first, last) = (per_gib(*first), per_gib(*last));
+        println!("| {way} | {first:.2} | {last:.2} | {:.2} |", last / first);
+    }
+    Ok(())
 }
 
 fn print(title: &str, rows: &[(String, f64)]) {

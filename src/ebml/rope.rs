@@ -1,5 +1,5 @@
 use bytes::{Bytes, BytesMut};
-use std::collections::VecDeque;
+use std::{cell::Cell, collections::VecDeque, ops::Range};
 
 /// A stretch of a body: offsets from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,35 @@ const PINNED_PART: usize = 4;
 struct Chunk {
     start: u64,
     bytes: Bytes,
+    /// How much of it has been given out by [`Rope::append_slices`].
+    given: Cell<usize>,
+}
+
+impl Chunk {
+    fn new(start: u64, bytes: Bytes) -> Chunk {
+        let given = Cell::new(0);
+        Chunk {
+            start,
+            bytes,
+            given,
+        }
+    }
+
+    /// A part of it, of which together with others so many bytes are in use.
+    fn slice(&self, range: Range<usize>, used: usize) -> Bytes {
+        if used < self.bytes.len() / PINNED_PART {
+            Bytes::copy_from_slice(&self.bytes[range])
+        } else {
+            self.bytes.slice(range)
+        }
+    }
+
+    /// A part of it that goes the way of those before.
+    fn next_slice(&self, range: Range<usize>) -> Bytes {
+        let given = self.given.get().saturating_add(range.len());
+        self.given.set(given);
+        self.slice(range, given)
+    }
 }
 
 /// The part of a body that is still needed, as the chunks in which it arrived.
@@ -56,10 +85,7 @@ impl Rope {
             self.tail.extend_from_slice(&chunk);
         } else if !chunk.is_empty() {
             self.freeze_at(start);
-            self.chunks.push_back(Chunk {
-                start,
-                bytes: chunk,
-            });
+            self.chunks.push_back(Chunk::new(start, chunk));
         }
     }
 
@@ -72,10 +98,8 @@ impl Rope {
         if !self.tail.is_empty() {
             // All of it: a part would keep the room for more alive, which may be megabytes.
             let bytes = std::mem::take(&mut self.tail).freeze();
-            self.chunks.push_back(Chunk {
-                start: end - bytes.len() as u64,
-                bytes,
-            });
+            let start = end - bytes.len() as u64;
+            self.chunks.push_back(Chunk::new(start, bytes));
         }
     }
 
@@ -127,7 +151,7 @@ impl Rope {
             .saturating_sub(1)
     }
 
-    fn slices(&self, span: Span) -> impl Iterator<Item = (&Bytes, std::ops::Range<usize>)> {
+    fn slices(&self, span: Span) -> impl Iterator<Item = (&Chunk, Range<usize>)> {
         self.chunks
             .range(self.chunk_index(span.start)..)
             .map_while(move |chunk| {
@@ -135,7 +159,7 @@ impl Rope {
                 let to = span.end.min(chunk.start + chunk.bytes.len() as u64);
                 (from < to).then(|| {
                     (
-                        &chunk.bytes,
+                        chunk,
                         (from - chunk.start) as usize..(to - chunk.start) as usize,
                     )
                 })
@@ -145,28 +169,25 @@ impl Rope {
     /// The bytes of `span` in one piece: a slice where they arrived in one chunk, else a copy.
     pub fn bytes(&self, span: Span) -> Bytes {
         let mut slices = self.slices(span);
-        let Some((bytes, range)) = slices.next() else {
+        let Some((chunk, range)) = slices.next() else {
             return Bytes::new();
         };
         if range.len() as u64 == span.len() {
-            return slice(bytes, range);
+            let len = range.len();
+            return chunk.slice(range, len);
         }
         let mut all = BytesMut::with_capacity(span.len() as usize);
-        all.extend_from_slice(&bytes[range]);
-        slices.for_each(|(bytes, range)| all.extend_from_slice(&bytes[range]));
+        all.extend_from_slice(&chunk.bytes[range]);
+        slices.for_each(|(chunk, range)| all.extend_from_slice(&chunk.bytes[range]));
         all.freeze()
     }
 
-    /// Appends the bytes of `span` to `pieces`, a slice for each chunk.
+    /// Appends the bytes of `span` to `pieces`, a slice for each chunk. They are to be used up in
+    /// order: the last part of a chunk does not keep long what the parts before no longer need.
     pub fn append_slices(&self, span: Span, pieces: &mut Vec<Bytes>) {
-        pieces.extend(self.slices(span).map(|(bytes, range)| slice(bytes, range)));
-    }
-}
-
-fn slice(chunk: &Bytes, range: std::ops::Range<usize>) -> Bytes {
-    if range.len() < chunk.len() / PINNED_PART {
-        Bytes::copy_from_slice(&chunk[range])
-    } else {
-        chunk.slice(range)
+        pieces.extend(
+            self.slices(span)
+                .map(|(chunk, range)| chunk.next_slice(range)),
+        );
     }
 }
