@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -85,13 +86,17 @@ fn aging(bytes: u64, description: &str) -> Result<(), Failure> {
     let pad = demuxer
         .and_then(|demuxer| demuxer.static_pad("sink"))
         .ok_or("no demux")?;
-    let (mut seen, mut tenths, mut last) = (0, 0, cpu_now());
+    let progress = Mutex::new((0, 0, cpu_now()));
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        seen += info.buffer().map_or(0, |buffer| buffer.size() as u64);
-        if seen > (tenths + 1) * bytes / 10 {
+        let Ok(mut progress) = progress.lock() else {
+            return gst::PadProbeReturn::Remove;
+        };
+        let (seen, tenths, last) = &mut *progress;
+        *seen += info.buffer().map_or(0, |buffer| buffer.size() as u64);
+        if *seen > (*tenths + 1) * bytes / 10 {
             let now = cpu_now();
-            println!("{}", now.saturating_sub(last).as_nanos());
-            (tenths, last) = (tenths + 1, now);
+            println!("{}", now.saturating_sub(*last).as_nanos());
+            (*tenths, *last) = (*tenths + 1, now);
         }
         gst::PadProbeReturn::Ok
     });

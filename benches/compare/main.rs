@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench compare                  every comparison
 //! cargo bench --bench compare -- throughput    one of them
-//! KVS_BENCH_GIB=2 …                            the size of a body; 1 if unset
+//! KVS_BENCH_MIB=2048 …                         the size of a body; 1024 if unset
 //! KVS_BENCH_ROUNDS=5 …                         how often each is measured; 3 if unset
 //! ```
 //!

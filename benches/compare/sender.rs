@@ -33,11 +33,10 @@ pub struct Body {
 impl Body {
     /// Writes it to a file in memory, which goes with what is returned.
     pub fn write(&self) -> Result<BodyFile, Failure> {
+        let (of, pid) = (self.fragments, std::process::id());
         let name = format!(
-            "kvs-bench-{}-{}-{}.mkv",
-            std::process::id(),
-            self.frame,
-            self.one_segment
+            "kvs-bench-{pid}-{of}-{}-{}.mkv",
+            self.frame, self.one_segment
         );
         let shared = Path::new("/dev/shm");
         let folder = if shared.is_dir() {

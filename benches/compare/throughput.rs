@@ -29,7 +29,7 @@ struct Comparison {
 
 pub fn main() -> Result<(), Failure> {
     let cores = Cores::find()?;
-    let bytes = setting("KVS_BENCH_GIB", 1) << 30;
+    let bytes = setting("KVS_BENCH_MIB", 1024) << 20;
     let rounds = setting("KVS_BENCH_ROUNDS", 3);
     let mut charts = Vec::new();
     for comparison in comparisons()? {
