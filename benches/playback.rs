@@ -37,7 +37,7 @@ const RECORDING: &str = "kinesis_video_renderer_example_output.mkv";
 const LATENCY_MS: u64 = 2000;
 
 /// How late a frame may be at the sink, as with video sinks.
-const MAX_LATENESS: i64 = 20_000_000;
+const MAX_LATENESS: ClockTime = ClockTime::from_mseconds(20);
 
 /// How long the delivery stalls, and the producer pauses.
 const STALL_MS: u64 = 5000;
@@ -66,10 +66,10 @@ fn main() -> Result<()> {
     );
 
     println!(
-        "| Delivery | Frames | `kvsgetmediasrc`: not shown | gaps | worst error of stream time | \
-         `souphttpsrc`: not shown |"
+        "| Delivery | Frames | `kvsgetmediasrc`: came too late | not shown | gaps | worst error of \
+         stream time | `souphttpsrc`: not shown |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     // In real time, so all at once.
     let rows: Vec<_> = Pattern::ALL
         .into_iter()
@@ -123,8 +123,9 @@ fn row(media: &Media) -> Result<String> {
         None => "skipped: there is no souphttpsrc".to_owned(),
     };
     Ok(format!(
-        "| {} | {frames} | {} | {} {} | {:.3} ms | {theirs} |",
+        "| {} | {frames} | {} | {} | {} {} | {:.3} ms | {theirs} |",
         media.pattern.name(),
+        ours.late,
         frames - ours.shown,
         ours.gaps.len(),
         ours.gaps.first().map_or("", String::as_str),
@@ -414,6 +415,8 @@ impl Random {
 
 /// What a sink made of a stream.
 struct Played {
+    /// Frames that no sink could have shown, whatever else the machine does.
+    late: usize,
     shown: usize,
     /// The worst difference of stream time and the producer's clock, in nanoseconds.
     error: u64,
@@ -431,6 +434,7 @@ struct Player {
 #[derive(Default)]
 struct Counts {
     arrived: AtomicUsize,
+    late: AtomicUsize,
     shown: AtomicUsize,
     error: AtomicU64,
 }
@@ -460,13 +464,26 @@ impl Player {
             let _ = pad.link(&entry);
         });
         let (for_probe, walls) = (counts.clone(), walls.to_vec());
-        let pad = sink.static_pad("sink").ok_or("no pad")?;
+        let clock = pipeline.downgrade();
+        // Before the queue: behind it, frames wait for their time.
+        let pad = queue.static_pad("sink").ok_or("no pad")?;
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             let index = for_probe.arrived.fetch_add(1, Ordering::SeqCst);
-            let time = info.buffer().and_then(|buffer| stream_time(pad, buffer));
-            if let (Some(time), Some(wall)) = (time, walls.get(index)) {
-                let error = time.nseconds().abs_diff(wall * 1_000_000);
+            let Some((stream_time, running_time)) =
+                info.buffer().and_then(|buffer| times(pad, buffer))
+            else {
+                return gst::PadProbeReturn::Ok;
+            };
+            if let Some(wall) = walls.get(index) {
+                let error = stream_time.nseconds().abs_diff(wall * 1_000_000);
                 for_probe.error.fetch_max(error, Ordering::SeqCst);
+            }
+            let due = running_time + ClockTime::from_mseconds(LATENCY_MS) + MAX_LATENESS;
+            let now = clock
+                .upgrade()
+                .and_then(|pipeline| pipeline.current_running_time());
+            if now.is_some_and(|now| now > due) {
+                for_probe.late.fetch_add(1, Ordering::SeqCst);
             }
             gst::PadProbeReturn::Ok
         });
@@ -497,6 +514,7 @@ impl Player {
         }
         self.pipeline.set_state(gst::State::Null)?;
         Ok(Played {
+            late: self.counts.late.load(Ordering::SeqCst),
             shown: last,
             error: self.counts.error.load(Ordering::SeqCst),
             gaps,
@@ -508,16 +526,19 @@ fn sink() -> Result<gst::Element> {
     let sink = gst::ElementFactory::make("fakesink")
         .property("sync", true)
         .property("qos", true)
-        .property("max-lateness", MAX_LATENESS)
+        .property("max-lateness", MAX_LATENESS.nseconds() as i64)
         .build()?;
     Ok(sink)
 }
 
-/// The stream time of a buffer that arrives at a pad, if it is in the segment.
-fn stream_time(pad: &gst::Pad, buffer: &gst::Buffer) -> Option<ClockTime> {
+/// Stream time and running time of a buffer that arrives at a pad, if it is in the segment.
+fn times(pad: &gst::Pad, buffer: &gst::Buffer) -> Option<(ClockTime, ClockTime)> {
     let event = pad.sticky_event::<gst::event::Segment>(0)?;
     let segment = event.segment().downcast_ref::<ClockTime>()?.clone();
-    segment.to_stream_time(buffer.pts())
+    let pts = buffer.pts();
+    segment
+        .to_stream_time(pts)
+        .zip(segment.to_running_time(pts))
 }
 
 /// One of the plugin's elements, to play `stream` from `server`.
@@ -645,7 +666,7 @@ fn seek_times(media: &Media, flags: gst::SeekFlags) -> Result<Vec<Duration>> {
             if event.type_() == gst::EventType::FlushStop {
                 *lock(&for_flush) = true;
             }
-        } else if let Some(time) = info.buffer().and_then(|buffer| stream_time(pad, buffer)) {
+        } else if let Some((time, _)) = info.buffer().and_then(|buffer| times(pad, buffer)) {
             let mut wanted = lock(&for_probe);
             if *wanted && *lock(&for_flush) {
                 *wanted = false;
