@@ -20,13 +20,16 @@ use support::*;
 const FRAGMENT_MS: u64 = 500;
 const FRAMES: usize = 10;
 
-fn media(fragments: usize) -> Synthetic {
+fn synth(fragments: usize) -> Synth {
     Synth::new()
         .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
         .fragments(fragments)
         .fragment_ms(FRAGMENT_MS)
         .frames(FRAMES)
-        .build()
+}
+
+fn media(fragments: usize) -> Synthetic {
+    synth(fragments).build()
 }
 
 /// Uploads each fragment when it is complete, and so many milliseconds later.
@@ -44,9 +47,13 @@ fn upload(stream: StreamHandle, media: &Synthetic, late: &[u64]) -> thread::Join
     })
 }
 
-/// How many frames sinks with the lateness of video sinks showed, and the kinds of gaps.
+/// How many frames of a stream without pauses sinks showed, and the kinds of gaps.
 fn shown(late: &[u64], latency: u64) -> (usize, Vec<String>) {
-    let media = media(late.len());
+    shown_of(&media(late.len()), late, latency)
+}
+
+/// How many frames sinks with the lateness of video sinks showed, and the kinds of gaps.
+fn shown_of(media: &Synthetic, late: &[u64], latency: u64) -> (usize, Vec<String>) {
     let server = Server::start();
     let stream = server.stream("cam");
     let properties = [("latency", &*latency.to_string())];
@@ -69,7 +76,7 @@ fn shown(late: &[u64], latency: u64) -> (usize, Vec<String>) {
         });
     }
     run.play();
-    let uploader = upload(stream, &media, late);
+    let uploader = upload(stream, media, late);
     uploader.join().unwrap();
     let total = late.len() * FRAMES * 2;
     let all = |_: &Server| shown.load(Ordering::SeqCst) >= total;
@@ -100,6 +107,20 @@ fn fragments_as_late_as_the_latency_lose_no_frame() {
 fn after_a_stall_frames_are_due_when_they_come() {
     let late = [0, 0, 3000, 3000, 3000, 3000, 3000, 3000];
     assert_eq!(shown(&late, 1000), (160, vec!["late".to_owned()]));
+}
+
+#[test]
+fn a_pause_of_the_producer_loses_no_frame() {
+    const PAUSE_MS: u64 = 3000;
+    let media = synth(8).from_fragment(3, |fragment| {
+        fragment.producer_timestamp_ms += PAUSE_MS;
+        fragment.server_timestamp_ms += PAUSE_MS;
+        fragment.timecode_ms += PAUSE_MS;
+    });
+    // Nothing comes while it pauses, and then what it records comes as before.
+    let late = [&[0; 3][..], &[PAUSE_MS; 5]].concat();
+    let hole = vec!["hole".to_owned()];
+    assert_eq!(shown_of(&media.build(), &late, 1000), (160, hole));
 }
 
 /// A server too slow for the stream makes it lag; then it goes on from now.
