@@ -18,6 +18,8 @@ pub enum Notice {
     Reconnect {
         /// Why the last one ended.
         reason: &'static str,
+        /// What went wrong, for people, if anything did.
+        error: Option<String>,
         /// How many failures in a row there have been.
         attempt: u32,
         /// How long is waited first.

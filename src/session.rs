@@ -220,8 +220,10 @@ impl Worker {
                 Outcome::End => return self.end().await,
                 Outcome::Closed => return Ok(()),
             };
-            if let Ended::Failed(_) = ended {
+            let mut failure = None;
+            if let Ended::Failed(error) = &ended {
                 self.quiet_since = Instant::now();
+                failure = Some(error.to_string());
             }
             match self.retry.after(ended) {
                 Next::GiveUp(error) => {
@@ -230,13 +232,13 @@ impl Worker {
                         ..error
                     });
                 }
-                Next::Connect(reconnect) => self.prepare(reconnect, &client).await,
+                Next::Connect(reconnect) => self.prepare(reconnect, failure, &client).await,
             }
         }
     }
 
     /// Tells of the reconnect, renews what has to be renewed, and waits.
-    async fn prepare(&mut self, reconnect: Reconnect, client: &Client) {
+    async fn prepare(&mut self, reconnect: Reconnect, error: Option<String>, client: &Client) {
         let Reconnect {
             reason,
             attempt,
@@ -248,6 +250,7 @@ impl Worker {
         let resume_after = self.receiver.position().after();
         (self.notify)(Notice::Reconnect {
             reason,
+            error,
             attempt,
             delay,
             resume_after,

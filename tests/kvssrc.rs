@@ -1160,81 +1160,143 @@ fn encoded(seconds: u32, audio: bool) -> Vec<u8> {
     bytes
 }
 
+/// A player by name, set up to play a stream of these parts, and what it shows: frames of video,
+/// buffers of audio.
+struct Shown {
+    _server: Server,
+    player: gst::Element,
+    counts: Vec<Arc<Mutex<usize>>>,
+}
+
+impl Shown {
+    fn by(player: &str, parts: &[(u32, bool)]) -> Shown {
+        init();
+        let server = Server::builder().enforce_limits(false).start();
+        let stream = server.stream("cam");
+        let mut start = 1_700_000_000_000;
+        for &(seconds, audio) in parts {
+            stream.load_matroska(&encoded(seconds, audio), start, Timecodes::Relative);
+            start += u64::from(seconds) * 1000;
+        }
+        // Whatever comes then is not asked for.
+        stream.load_matroska(&encoded(1, false), start, Timecodes::Relative);
+        let uri = format!(
+            "kvs://cam?start-selector=earliest&aws-region={}&end-timestamp={}",
+            server.region(),
+            start / 1000
+        );
+        let player = gst::ElementFactory::make(player)
+            .property("uri", uri)
+            .build()
+            .unwrap();
+        let (endpoint, access, secret) = (
+            server.endpoint_url(),
+            server.access_key().to_owned(),
+            server.secret_key().to_owned(),
+        );
+        player.connect_closure(
+            "source-setup",
+            false,
+            glib::closure!(move |_: gst::Element, source: gst::Element| {
+                assert_eq!(source.factory().unwrap().name(), "kvssrc");
+                source.set_property("endpoint-url", &endpoint);
+                source.set_property("access-key", &access);
+                source.set_property("secret-key", &secret);
+            }),
+        );
+        let counts: Vec<_> = ["video-sink", "audio-sink"]
+            .into_iter()
+            .map(|property| {
+                let sink = gst::ElementFactory::make("fakesink")
+                    .property("sync", false)
+                    .property("signal-handoffs", true)
+                    .build()
+                    .unwrap();
+                let count = Arc::new(Mutex::new(0));
+                let to = count.clone();
+                sink.connect_closure(
+                    "handoff",
+                    false,
+                    glib::closure!(move |_: gst::Element, buffer: gst::Buffer, _: gst::Pad| {
+                        // The decoders pass them on.
+                        assert!(buffer.meta::<gst::ReferenceTimestampMeta>().is_some());
+                        assert!(
+                            gst::meta::CustomMeta::from_buffer(&buffer, "KvsFragmentMeta").is_ok()
+                        );
+                        *to.lock().unwrap() += 1;
+                    }),
+                );
+                player.set_property(property, &sink);
+                count
+            })
+            .collect();
+        Shown {
+            _server: server,
+            player,
+            counts,
+        }
+    }
+
+    /// Waits for the end, or for all to be ready to be shown; an error fails.
+    fn wait_for(&self, what: gst::MessageType) {
+        let message = self
+            .player
+            .bus()
+            .unwrap()
+            .timed_pop_filtered(
+                ClockTime::try_from(PATIENCE).unwrap(),
+                &[gst::MessageType::Error, what],
+            )
+            .expect("an end");
+        if let gst::MessageView::Error(error) = message.view() {
+            panic!("{error:?}");
+        }
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        let count = |index: usize| *self.counts[index].lock().unwrap();
+        (count(0), count(1))
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let _ = self.player.set_state(gst::State::Null);
+    }
+}
+
 /// What a player by name shows of a stream to its end: frames of video, buffers of audio.
 fn shown_by(player: &str, parts: &[(u32, bool)]) -> (usize, usize) {
-    init();
-    let server = Server::builder().enforce_limits(false).start();
-    let stream = server.stream("cam");
-    let mut start = 1_700_000_000_000;
-    for &(seconds, audio) in parts {
-        stream.load_matroska(&encoded(seconds, audio), start, Timecodes::Relative);
-        start += u64::from(seconds) * 1000;
+    let shown = Shown::by(player, parts);
+    shown.player.set_state(gst::State::Playing).unwrap();
+    shown.wait_for(gst::MessageType::Eos);
+    shown.player.set_state(gst::State::Null).unwrap();
+    shown.counts()
+}
+
+/// Forwards, back and again, as an application or a player's keys would.
+#[test]
+fn players_seek() {
+    let start = ClockTime::from_seconds(1_700_000_000);
+    let seconds = ClockTime::from_seconds;
+    for name in ["playbin", "playbin3"] {
+        let shown = Shown::by(name, &[(4, false)]);
+        let player = &shown.player;
+        player.set_state(gst::State::Paused).unwrap();
+        for target in [3, 0, 2] {
+            shown.wait_for(gst::MessageType::AsyncDone);
+            let target = start + seconds(target);
+            player.seek_simple(FLUSH, target).unwrap();
+        }
+        shown.wait_for(gst::MessageType::AsyncDone);
+        let position = player.query_position::<ClockTime>();
+        assert_eq!(position, Some(start + seconds(2)), "{name}");
+        assert_eq!(player.query_duration::<ClockTime>(), None, "{name}");
+        player.set_state(gst::State::Playing).unwrap();
+        shown.wait_for(gst::MessageType::Eos);
+        // Two of the four seconds.
+        assert_eq!(shown.counts(), (50, 0), "{name}");
     }
-    // Whatever comes then is not asked for.
-    stream.load_matroska(&encoded(1, false), start, Timecodes::Relative);
-    let uri = format!(
-        "kvs://cam?start-selector=earliest&aws-region={}&end-timestamp={}",
-        server.region(),
-        start / 1000
-    );
-    let player = gst::ElementFactory::make(player)
-        .property("uri", uri)
-        .build()
-        .unwrap();
-    let (endpoint, access, secret) = (
-        server.endpoint_url(),
-        server.access_key().to_owned(),
-        server.secret_key().to_owned(),
-    );
-    player.connect_closure(
-        "source-setup",
-        false,
-        glib::closure!(move |_: gst::Element, source: gst::Element| {
-            assert_eq!(source.factory().unwrap().name(), "kvssrc");
-            source.set_property("endpoint-url", &endpoint);
-            source.set_property("access-key", &access);
-            source.set_property("secret-key", &secret);
-        }),
-    );
-    let counts: Vec<_> = ["video-sink", "audio-sink"]
-        .into_iter()
-        .map(|property| {
-            let sink = gst::ElementFactory::make("fakesink")
-                .property("sync", false)
-                .property("signal-handoffs", true)
-                .build()
-                .unwrap();
-            let count = Arc::new(Mutex::new(0));
-            let to = count.clone();
-            sink.connect_closure(
-                "handoff",
-                false,
-                glib::closure!(move |_: gst::Element, buffer: gst::Buffer, _: gst::Pad| {
-                    // The decoders pass them on.
-                    assert!(buffer.meta::<gst::ReferenceTimestampMeta>().is_some());
-                    assert!(gst::meta::CustomMeta::from_buffer(&buffer, "KvsFragmentMeta").is_ok());
-                    *to.lock().unwrap() += 1;
-                }),
-            );
-            player.set_property(property, &sink);
-            count
-        })
-        .collect();
-    player.set_state(gst::State::Playing).unwrap();
-    let message = player
-        .bus()
-        .unwrap()
-        .timed_pop_filtered(
-            ClockTime::try_from(PATIENCE).unwrap(),
-            &[gst::MessageType::Error, gst::MessageType::Eos],
-        )
-        .expect("an end");
-    player.set_state(gst::State::Null).unwrap();
-    if let gst::MessageView::Error(error) = message.view() {
-        panic!("{error:?}");
-    }
-    let count = |index: usize| *counts[index].lock().unwrap();
-    (count(0), count(1))
 }
 
 #[test]

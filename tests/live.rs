@@ -4,7 +4,7 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Server, StreamHandle,
+    Fault, NewFragment, Server, StartSelector, StreamHandle,
     synth::{Synth, Synthetic, TrackSpec},
 };
 use std::{
@@ -13,20 +13,23 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use support::*;
 
 const FRAGMENT_MS: u64 = 500;
 const FRAMES: usize = 10;
 
-fn media(fragments: usize) -> Synthetic {
+fn synth(fragments: usize) -> Synth {
     Synth::new()
         .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
         .fragments(fragments)
         .fragment_ms(FRAGMENT_MS)
         .frames(FRAMES)
-        .build()
+}
+
+fn media(fragments: usize) -> Synthetic {
+    synth(fragments).build()
 }
 
 /// Uploads each fragment when it is complete, and so many milliseconds later.
@@ -44,9 +47,13 @@ fn upload(stream: StreamHandle, media: &Synthetic, late: &[u64]) -> thread::Join
     })
 }
 
-/// How many frames sinks with the lateness of video sinks showed, and the kinds of gaps.
+/// How many frames of a stream without pauses sinks showed, and the kinds of gaps.
 fn shown(late: &[u64], latency: u64) -> (usize, Vec<String>) {
-    let media = media(late.len());
+    shown_of(&media(late.len()), late, latency)
+}
+
+/// How many frames sinks with the lateness of video sinks showed, and the kinds of gaps.
+fn shown_of(media: &Synthetic, late: &[u64], latency: u64) -> (usize, Vec<String>) {
     let server = Server::start();
     let stream = server.stream("cam");
     let properties = [("latency", &*latency.to_string())];
@@ -69,7 +76,7 @@ fn shown(late: &[u64], latency: u64) -> (usize, Vec<String>) {
         });
     }
     run.play();
-    let uploader = upload(stream, &media, late);
+    let uploader = upload(stream, media, late);
     uploader.join().unwrap();
     let total = late.len() * FRAMES * 2;
     let all = |_: &Server| shown.load(Ordering::SeqCst) >= total;
@@ -100,6 +107,100 @@ fn fragments_as_late_as_the_latency_lose_no_frame() {
 fn after_a_stall_frames_are_due_when_they_come() {
     let late = [0, 0, 3000, 3000, 3000, 3000, 3000, 3000];
     assert_eq!(shown(&late, 1000), (160, vec!["late".to_owned()]));
+}
+
+#[test]
+fn a_pause_of_the_producer_loses_no_frame() {
+    const PAUSE_MS: u64 = 3000;
+    let media = synth(8).from_fragment(3, |fragment| {
+        fragment.producer_timestamp_ms += PAUSE_MS;
+        fragment.server_timestamp_ms += PAUSE_MS;
+        fragment.timecode_ms += PAUSE_MS;
+    });
+    // Nothing comes while it pauses, and then what it records comes as before.
+    let late = [&[0; 3][..], &[PAUSE_MS; 5]].concat();
+    let hole = vec!["hole".to_owned()];
+    assert_eq!(shown_of(&media.build(), &late, 1000), (160, hole));
+}
+
+/// A server too slow for the stream makes it lag; then it goes on from now.
+#[test]
+fn what_lags_too_far_skips_to_now() {
+    const EACH_MS: u64 = 100;
+    const SIZE: usize = 10_000;
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1)])
+        .fragments(40)
+        .fragment_ms(EACH_MS)
+        .frames(4)
+        .payload(SIZE, SIZE + 1)
+        .build();
+    let server = Server::start();
+    let stream = server.stream("cam");
+    // Each fragment takes four times as long as it lasts, over this one connection.
+    let fault = Fault::get_media().drip(SIZE as u64 * 4 * 1000 / EACH_MS / 4);
+    server.fault(fault);
+    let begin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let begin = begin.as_millis() as u64;
+    let src = source(&server, "cam", &[("max-lag", "1000000000")]);
+    let run = Run::demuxed(&src);
+    let mut numbers = Vec::new();
+    let started = Instant::now();
+    for (index, fragment) in (0u64..).zip(&media.fragments) {
+        // As a producer sends it: the service says what time it came.
+        numbers.push(stream.push_fragment(NewFragment {
+            producer_timestamp_ms: begin + EACH_MS * index,
+            ..NewFragment::new([&fragment.header[..], &fragment.cluster].concat())
+        }));
+        if index == 0 {
+            run.play();
+        }
+        // The time is what is simulated here: a producer's clock.
+        let due = Duration::from_millis(EACH_MS * (index + 1));
+        thread::sleep(due.saturating_sub(started.elapsed()));
+    }
+    run.wait("the last fragment", |log| {
+        log.fragments().last() == numbers.last()
+    });
+    let log = run.stop();
+
+    assert_eq!(log.reconnects(), ["behind"]);
+    let selectors: Vec<_> = get_media(&server)
+        .into_iter()
+        .map(|request| request.selector)
+        .collect();
+    assert_eq!(
+        selectors,
+        [Some(StartSelector::Now), Some(StartSelector::Now)]
+    );
+    let gaps = log.structures("kvs-gap");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].get::<&str>("kind"), Ok("skipped-to-now"));
+    let index = |field| {
+        let number: String = gaps[0].get(field).unwrap();
+        numbers.iter().position(|other| *other == number).unwrap()
+    };
+    let (from, to) = (index("from-fragment-number"), index("to-fragment-number"));
+    assert!(from + 1 < to, "from {from} to {to}");
+    // All up to there, and all from there on.
+    let shown: Vec<_> = (0..=from).chain(to..numbers.len()).collect();
+    let expected: Vec<_> = shown.iter().map(|&index| numbers[index].clone()).collect();
+    assert_eq!(log.fragments(), expected);
+    let of_fragment = |&index: &usize| {
+        let fragment = &media.fragments[index];
+        let first = fragment.frames[0].time_ns;
+        let wall = (begin + EACH_MS * index as u64) as i64 * 1_000_000 - first;
+        fragment
+            .frames
+            .iter()
+            .map(move |frame| frame.time_ns + wall)
+    };
+    let walls: Vec<_> = shown.iter().flat_map(of_fragment).collect();
+    let times = log.frames(VIDEO);
+    let times = times
+        .iter()
+        .map(|frame| frame.stream_time.nseconds() as i64);
+    assert_eq!(times.collect::<Vec<_>>(), walls);
 }
 
 #[test]

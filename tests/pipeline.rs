@@ -545,7 +545,7 @@ fn opening_that_fails_or_is_given_up_says_so() {
     server.fault(Fault::get_media().hang_before_headers());
     let run = Run::demuxed(&source(&server, "cam", &[]));
     run.play();
-    run.wait("the request", |_| !get_media(&server).is_empty());
+    assert!(server.wait_until(PATIENCE, |server| !get_media(server).is_empty()));
     assert_eq!(
         progress(&run.stop()),
         [
@@ -555,6 +555,36 @@ fn opening_that_fails_or_is_given_up_says_so() {
             "canceled connect"
         ]
     );
+}
+
+/// Who opens a stream and sees nothing is told what the service says.
+#[test]
+fn opening_that_is_tried_again_says_why() {
+    let server = Server::start();
+    let media = media(2);
+    let code = "ConnectionLimitExceededException";
+    server.fault(Fault::get_media().http_error(400, code, "There are three already."));
+    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
+    run.play().wait_eos();
+    let log = run.stop();
+    let opening = ["start endpoint", "complete endpoint", "start connect"];
+    let again = [&opening[..], &["complete connect"]].concat();
+    let expected = [&opening[..], &["continue connect"], &again].concat();
+    assert_eq!(progress(&log), expected);
+    let text = log
+        .messages
+        .iter()
+        .find_map(|message| match message.view() {
+            gst::MessageView::Progress(progress) => match progress.get() {
+                (gst::ProgressType::Continue, _, text) => Some(text.to_string()),
+                _ => None,
+            },
+            _ => None,
+        });
+    let text = text.unwrap();
+    assert!(text.starts_with("Trying again in 0."), "{text}");
+    assert!(text.contains("There are three already."), "{text}");
+    assert!(text.contains(code), "{text}");
 }
 
 #[test]

@@ -349,6 +349,29 @@ fn time_scales_may_differ() {
 }
 
 #[test]
+fn frames_may_stand_before_their_cluster_and_clusters_beyond_32_bits() {
+    const LEAD: u64 = 40;
+    let media = Synth::new()
+        .fragments(5)
+        .timescale(100_000)
+        .each(|_, fragment| fragment.lead_ms = LEAD)
+        .build();
+    let reading = mkv::read(&media.recording());
+    assert!(reading.documents[0].cluster_timecodes[0] > u64::from(u32::MAX));
+    let first = &media.fragments[0];
+    assert!(first.frames[0].time_ns < (first.producer_timestamp_ms * MS) as i64);
+    let outcome = receive(&media, &archive());
+    assert_times(
+        &seen(&outcome),
+        &wall(&media, |index| {
+            media.fragments[index].producer_timestamp_ms - LEAD
+        }),
+    );
+    assert_eq!(segments(&outcome).len(), 1);
+    assert!(kinds(&outcome).is_empty());
+}
+
+#[test]
 fn the_end_is_a_fragments_beginning() {
     let media = Synth::new().fragments(5).build();
     let end = |at: u64| Config {

@@ -244,10 +244,16 @@ impl Progress {
             }
             Notice::Reconnect {
                 reason,
+                error,
                 attempt,
                 delay,
                 resume_after,
             } => {
+                let step = *lock(&self.0);
+                if let (Some(code), Some(error)) = (step, error) {
+                    let text = format!("Trying again in {:.1} s: {error}", delay.as_secs_f64());
+                    post_progress(element, gst::ProgressType::Continue, code, &text);
+                }
                 let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
                 let structure = Structure::builder(RECONNECT)
                     .field("reason", *reason)
@@ -664,6 +670,7 @@ mod tests {
         let pipeline = gst::Pipeline::new();
         let notice = Notice::Reconnect {
             reason: "rotated",
+            error: None,
             attempt: 1,
             delay: std::time::Duration::from_millis(250),
             resume_after: Some("17".to_owned()),

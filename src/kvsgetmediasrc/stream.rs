@@ -178,7 +178,7 @@ impl Stream {
             .filter(|seek| seek.clips)
             .and_then(|seek| seek.start);
         let clip = target.map_or(ClockTime::ZERO, |target| target.saturating_sub(time));
-        self.clipped += clip;
+        self.clipped = self.clipped.saturating_add(clip);
 
         let mut out = gst::FormattedSegment::<ClockTime>::new();
         if let Some(seek) = self.seek {
@@ -187,13 +187,13 @@ impl Stream {
             out.set_stop(
                 seek.stop
                     .and_then(|stop| stop.checked_sub(time))
-                    .map(|stop| start + stop),
+                    .map(|stop| start.saturating_add(stop)),
             );
         }
-        out.set_start(start + clip);
+        out.set_start(start.saturating_add(clip));
         out.set_base(base);
-        out.set_time(time + clip);
-        out.set_position(start + clip);
+        out.set_time(time.saturating_add(clip));
+        out.set_position(start.saturating_add(clip));
         out
     }
 
@@ -399,6 +399,27 @@ mod tests {
             first.time(),
             Some(ClockTime::from_nseconds(EPOCH) + seconds(2))
         );
+    }
+
+    #[test]
+    fn a_stop_that_no_time_can_hold_is_the_last_there_is() {
+        gst::init().unwrap();
+        let mut stream = Stream::new(false).sought(Seek {
+            start: Some(ClockTime::from_nseconds(EPOCH)),
+            stop: Some(ClockTime::MAX),
+            endless: false,
+            rate: 1.0,
+            flags: gst::SegmentFlags::RESET,
+            clips: true,
+        });
+        stream.set_segment(of(0, EPOCH));
+        stream.add_data(data(Some(0)), no_clock).unwrap();
+        // Later on the line than by the clock: the stop stands beyond what is left of the line.
+        let start = EPOCH + 5 * SECOND;
+        stream.set_segment(of(start, EPOCH + SECOND));
+        let next = stream.add_data(data(Some(start)), no_clock).unwrap();
+        assert_eq!(next.stop(), Some(ClockTime::MAX));
+        assert_eq!(next.start(), Some(ClockTime::from_nseconds(start)));
     }
 
     #[test]

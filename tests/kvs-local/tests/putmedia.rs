@@ -535,3 +535,20 @@ fn a_producer_in_this_process() {
     let mut producer = cam.producer(0, Timecodes::Absolute);
     assert!(producer.write(b"no Matroska at all").is_err());
 }
+
+#[test]
+fn a_block_may_stand_before_its_cluster() {
+    let server = Server::start();
+    let cam = server.stream("cam");
+    let media = Synth::new().fragments(1).frames(1).build();
+    let frame = &media.frames()[0];
+    let mut body = media.producer_body().to_vec();
+    let at = |window: &[u8]| window == &frame.payload[..];
+    let payload = body.windows(frame.payload.len()).position(at).unwrap();
+    // Before the payload are 16 bits of time and 8 of flags.
+    body[payload - 3..payload - 1].copy_from_slice(&(-5i16).to_be_bytes());
+    assert_eq!(cam.load_matroska(&body, 0, Timecodes::Absolute), 1);
+    let fragments = cam.fragments();
+    assert!(fragments[0].complete);
+    assert_eq!(fragments[0].duration_ms, 0);
+}

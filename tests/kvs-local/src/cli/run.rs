@@ -1,6 +1,7 @@
 //! Starts the service, fills its streams, waits for the end.
 
 use std::io::{self, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::Child;
 use std::thread;
@@ -155,11 +156,13 @@ fn ingest(
 ) {
     let stream = stream.clone();
     thread::spawn(move || {
-        let result = copy(&stream, input);
+        // A defect here must not leave a service that runs on in silence.
+        let result = panic::catch_unwind(AssertUnwindSafe(|| copy(&stream, input)));
         let name = stream.name();
         let end = match result {
-            Ok(()) => format!("{what} for stream {name} has ended"),
-            Err(error) => format!("{what} for stream {name}: {error}"),
+            Ok(Ok(())) => format!("{what} for stream {name} has ended"),
+            Ok(Err(error)) => format!("{what} for stream {name}: {error}"),
+            Err(_) => format!("{what} for stream {name} could not be read; please report this"),
         };
         match failed {
             Some(failed) => {

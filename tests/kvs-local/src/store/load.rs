@@ -373,6 +373,8 @@ impl Open {
     /// before it.
     fn lasts_ms(&self) -> u64 {
         let ends = self.last.iter().map(|(_, last, step)| last + step);
-        ends.max().unwrap_or(self.ended_ms) - self.started_ms
+        let ends = ends.max().unwrap_or(self.ended_ms);
+        // Every block may stand before the Cluster's timecode.
+        ends.saturating_sub(self.started_ms)
     }
 }

@@ -83,6 +83,8 @@ pub struct FragmentSpec {
     pub server_timestamp_ms: u64,
     /// The Cluster's Timecode, in milliseconds.
     pub timecode_ms: u64,
+    /// How long before that the first frame stands, in milliseconds.
+    pub lead_ms: u64,
     /// How long the media is, in milliseconds.
     pub duration_ms: u64,
     /// Frames of every track.
@@ -165,6 +167,7 @@ impl Synth {
                 producer_timestamp_ms: start,
                 server_timestamp_ms: start + 350,
                 timecode_ms: start,
+                lead_ms: 0,
                 duration_ms: 2000,
                 frames: 10,
                 timescale: 1_000_000,

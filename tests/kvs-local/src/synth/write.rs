@@ -132,14 +132,14 @@ fn cluster(spec: &FragmentSpec, seed: u64, previous: usize) -> (Vec<u8>, Vec<Fra
     let step = spec.duration_ms as f64 / spec.frames.max(1) as f64;
     let mut frames = Vec::new();
     for (index, block) in blocks(spec, seed).into_iter().enumerate() {
-        let offset = units(step * block.first as f64);
+        let offset = units(step * block.first as f64) as i64 - units(spec.lead_ms as f64) as i64;
         let offset = i16::try_from(offset).expect("a block within 16 bits of its Cluster");
         let keyframe = block.keyframe;
         write_block(&mut body, spec, &block, offset, units(step), index);
         if spec.void && index % 4 == 1 {
             ebml::put(&mut body, id::VOID, &[0; 5], width);
         }
-        let time = (timecode + offset as u64) * spec.timescale;
+        let time = timecode.saturating_add_signed(offset.into()) * spec.timescale;
         frames.extend(block.payloads.into_iter().map(|payload| Frame {
             track: block.track,
             time_ns: time as i64,
