@@ -260,7 +260,6 @@ fn a_file_has_one_user() {
     let (first, _) = opened(config(&path, HOUR));
     symlink(&path, folder.file("other.json")).unwrap();
     fs::create_dir(folder.file("folder")).unwrap();
-    // A link to it leads to it only once it is there; until then it has a name of its own.
     first.record(point(1));
     first.flush();
     wait("the file", || path.exists());
@@ -809,10 +808,8 @@ fn errors_come_before_the_service_is_asked() {
     let error = try_again(&[("stream-name", "door")]);
     assert!(error.matches(gst::ResourceError::Settings), "{error}");
     let said = error.to_string();
-    assert!(
-        said.contains("of stream cam in us-west-2") || said.contains("of stream cam in"),
-        "{said}"
-    );
+    let whose = format!("of stream cam in {}", server.region());
+    assert!(said.contains(&whose), "{said}");
     let error = try_again(&[("aws-region", "sa-east-1")]);
     assert!(error.matches(gst::ResourceError::Settings), "{error}");
     let nowhere = folder.file("no/cam.json");
@@ -997,19 +994,37 @@ fn child() {
     }
 }
 
-fn start(server: &Server, folder: &Path, interval: u32, end: Option<&str>) -> Child {
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Process {
+    /// SIGKILL.
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(server: &Server, folder: &Path, interval: u32, end: Option<&str>) -> Process {
     let task = format!(
         "play {} {} {interval} {}",
         server.endpoint_url(),
         folder.display(),
         end.unwrap_or_default()
     );
-    Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture"])
         .env(CHILD, task.trim_end())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .spawn();
+    Process(child.unwrap())
 }
 
 #[test]
@@ -1092,13 +1107,12 @@ fn a_crash_at_any_moment_loses_no_frame() {
             // At any moment after it has begun, and down to parts of a write.
             let more = 1 + random.below(8000);
             wait("frames", || {
-                assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+                assert!(child.0.try_wait().unwrap().is_none(), "it ended by itself");
                 size() > length + more
             });
             std::thread::sleep(Duration::from_micros(random.below(8000)));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
         killed += 1;
         check(from, &format!("life {killed}"), &mut furthest);
     }
@@ -1111,14 +1125,14 @@ fn a_crash_at_any_moment_loses_no_frame() {
             .min(last.producer_timestamp_ms),
     );
     let mut child = start(&server, &folder.0, 0, Some(&end));
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
     check(from, "last life", &mut furthest);
     println!(
         "{killed} kills, {idle} of them before a frame: {furthest} frames, none lost, {repeated} \
          repeated, {most_repeated} at the most after one kill"
     );
     assert!(idle < killed / 2, "most processes never began");
-    assert!(furthest > 20 * killed, "the stream made little progress");
+    assert!(furthest > 5 * killed, "the stream made little progress");
 }
 
 #[test]
@@ -1132,8 +1146,7 @@ fn two_processes_do_not_share_a_file() {
     let (error, _) = start_error(&until(&server, &media, 2, &path, &[]));
     assert!(error.matches(gst::ResourceError::Busy), "{error}");
     assert!(error.to_string().contains("cam.json is in use"), "{error}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     // The lock dies with its process.
     open(config(&path, HOUR)).unwrap();
 }

@@ -4,11 +4,12 @@ mod support;
 
 use bytes::Bytes;
 use gst::prelude::*;
-use kvs_local::{Server, Timecodes};
+use kvs_local::{Fault, Server, Timecodes};
 use std::{
     ffi::OsString,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -115,9 +116,9 @@ fn python() -> Option<(OsString, PathBuf)> {
     Some((python, folder))
 }
 
-/// Runs a program to its end, with the service where the AWS SDK finds it.
-fn run(server: &Server, command: &mut Command) -> Output {
-    let mut child = command
+/// Starts a program, with the service where the AWS SDK finds it.
+fn spawn(server: &Server, command: &mut Command) -> Child {
+    command
         .env_remove("AWS_PROFILE")
         .env_remove("AWS_SESSION_TOKEN")
         .env("AWS_CONFIG_FILE", "/nonexistent")
@@ -130,7 +131,12 @@ fn run(server: &Server, command: &mut Command) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs a program to its end, with the service where the AWS SDK finds it.
+fn run(server: &Server, command: &mut Command) -> Output {
+    let mut child = spawn(server, command);
     let until = Instant::now() + PATIENCE;
     // What they print fits into a pipe.
     while child.try_wait().unwrap().is_none() {
@@ -259,4 +265,55 @@ fn every_frame_tells_its_time_and_fragment() {
             assert_eq!(words[2], video[index / 50 * 50][2], "{index}");
         }
     });
+}
+
+#[test]
+fn frames_are_noted_once_though_it_is_killed() {
+    let Some(server) = server() else { return };
+    let Some((python, plugins)) = python() else {
+        return;
+    };
+    let folder = std::env::temp_dir().join(format!("kvs-once-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let once = |database: &str| {
+        let mut command = Command::new(&python);
+        command
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/examples/python/once.py"
+            ))
+            .args(["--database", database])
+            .current_dir(&folder)
+            .env("GST_PLUGIN_PATH", &plugins);
+        command
+    };
+    let noted = |database: &str| {
+        let dump = "import sqlite3, sys\n\
+            for row in sqlite3.connect(sys.argv[1]).execute('SELECT * FROM frames'): print(*row)";
+        let mut command = Command::new(&python);
+        command.args(["-c", dump, database]).current_dir(&folder);
+        lines(&command.output().unwrap())
+    };
+    let all = lines(&run(&server, once("all.db").arg(URI)));
+    assert_eq!(all.len(), 3, "{all:#?}");
+    let expected = noted("all.db");
+    let video = expected.iter().filter(|row| row.contains("video_0"));
+    assert_eq!(video.count(), 150, "{expected:#?}");
+
+    // It hangs in the middle of the second fragment, and is killed there.
+    let first = server.stream("cam").fragments()[0].bytes as u64;
+    server.fault(Fault::get_media().stall_after(first + first / 2));
+    let mut child = spawn(&server, once("killed.db").arg(URI));
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), all[0]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let part = noted("killed.db");
+    assert_eq!(part, expected[..part.len()]);
+    assert!(part.len() < expected.len());
+    let rest = lines(&run(&server, once("killed.db").arg(URI)));
+    assert_eq!(rest, all[1..]);
+    assert_eq!(noted("killed.db"), expected);
+    assert_tells_not_found(&server, &mut once("none.db"));
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -18,7 +18,15 @@ pub(super) struct File {
     /// Where it is written before it takes its place.
     temporary: PathBuf,
     /// Holds the lock. Not on the file itself: another one replaces it at each write.
-    _lock: fs::File,
+    lock: fs::File,
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // To close it is not enough: a process that is just being forked has the descriptor too, and
+        // with it the lock, until it runs its program.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl File {
@@ -56,7 +64,7 @@ impl File {
         Ok(File {
             temporary: beside(&path, ".tmp"),
             path,
-            _lock: lock,
+            lock,
         })
     }
 
