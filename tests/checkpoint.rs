@@ -386,6 +386,30 @@ fn a_write_that_fails_is_told_once_and_tried_again() {
     assert_eq!(written(&path).as_deref(), Some("3"));
 }
 
+#[test]
+fn a_slow_disk_keeps_nobody_waiting() {
+    let folder = Folder::new();
+    let path = folder.file("cam.json");
+    let (go_on, stopped) = mpsc::channel::<()>();
+    let (sender, begun) = mpsc::channel();
+    // The writer is kept as a disk would keep it.
+    let report = move |_: Result<&Point, Error>| {
+        let _ = sender.send(());
+        let _ = stopped.recv();
+    };
+    let checkpoint = Checkpoint::open(config(&path, Duration::ZERO), Box::new(report)).unwrap();
+    checkpoint.record(point(1));
+    begun.recv_timeout(PATIENCE).unwrap();
+    checkpoint.record(point(2));
+    assert_eq!(checkpoint.point(), Some(point(2)));
+    assert!(!checkpoint.close(Instant::now() + Duration::from_millis(50)));
+    // Until it is done, nobody else may write there.
+    assert_eq!(refused(config(&path, HOUR)).kind, ErrorKind::Busy);
+    drop(go_on);
+    wait("the end", || open(config(&path, HOUR)).is_ok());
+    assert_eq!(written(&path).as_deref(), Some("2"));
+}
+
 /// In a file system of its own, which is small and can be made read-only.
 #[test]
 fn a_full_disk_and_a_read_only_one_are_told() {
@@ -829,6 +853,50 @@ fn errors_come_before_the_service_is_asked() {
     run.play().wait_eos();
 }
 
+/// The region is known only when the session has begun.
+#[test]
+fn a_region_of_the_environment_counts_as_well() {
+    let media = pictures(3);
+    let server = served(&media);
+    let folder = Folder::new();
+    let path = folder.file("cam.json");
+    let run = Run::plain(&until(&server, &media, 2, &path, &[]));
+    run.play().wait_eos();
+    run.stop();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env(
+            CHILD,
+            format!("elsewhere {} {}", server.endpoint_url(), path.display()),
+        )
+        .env("AWS_REGION", "sa-east-1")
+        .env("AWS_CONFIG_FILE", "/nonexistent")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(get_media(&server).len(), 1, "asked elsewhere");
+}
+
+fn elsewhere(endpoint: &str, path: &str) {
+    init();
+    let src = gst::ElementFactory::make("kvsgetmediasrc").build().unwrap();
+    set(
+        &src,
+        &[
+            ("stream-name", "cam"),
+            ("access-key", kvs_local::DEFAULT_ACCESS_KEY),
+            ("secret-key", kvs_local::DEFAULT_SECRET_KEY),
+            ("endpoint-url", endpoint),
+            ("start-selector", "earliest"),
+            ("checkpoint-location", path),
+        ],
+    );
+    let (error, _) = start_error(&src);
+    assert!(error.matches(gst::ResourceError::Settings), "{error}");
+    assert!(error.to_string().contains("sa-east-1"), "{error}");
+}
+
 #[test]
 fn a_disk_that_fails_is_a_warning_and_the_stream_goes_on() {
     let media = pictures(6);
@@ -983,6 +1051,7 @@ fn child() {
     };
     let words: Vec<_> = task.split(' ').collect();
     match words[..] {
+        ["elsewhere", endpoint, path] => elsewhere(endpoint, path),
         ["disk", folder] => disk(folder.as_ref()),
         ["play", endpoint, folder, interval] => {
             play_and_log(endpoint, folder.as_ref(), interval, None);

@@ -317,3 +317,65 @@ fn frames_are_noted_once_though_it_is_killed() {
     assert_tells_not_found(&server, &mut once("none.db"));
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// The command of the README's section on checkpoints, with a file and a checkpoint in `folder`.
+fn recorder(folder: &Path, end: &str) -> Command {
+    let readme = include_str!("../README.md");
+    let section = readme.split("### Starting again where it stopped").nth(1);
+    let command = section.unwrap().split("gst-launch-1.0 -e ").nth(1).unwrap();
+    let command = command.split("\ncat ").next().unwrap().replace("\\\n", "");
+    let command = command.replace("/var/lib/cam", folder.to_str().unwrap());
+    let command = command.replace("aws-region=eu-west-1", &format!("end-timestamp={end}"));
+    let mut launch = Command::new("gst-launch-1.0");
+    launch.arg("-q").args(command.split_whitespace());
+    launch
+}
+
+#[test]
+fn a_recording_goes_on_where_it_stopped() {
+    let Some(server) = server() else { return };
+    let Some((_, plugins)) = python() else { return };
+    if !Command::new("gst-launch-1.0")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        return skip("there is no gst-launch-1.0");
+    }
+    let name = format!("kvs-recording-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name).join("x");
+    let record = |folder: &Path, end: &str| {
+        std::fs::create_dir_all(folder).unwrap();
+        let mut command = recorder(folder, end);
+        command.env("GST_PLUGIN_PATH", &plugins);
+        command
+    };
+    let recorded = |folder: &Path| std::fs::read(folder.join("cam.h264")).unwrap_or_default();
+    let parts = [("first", "1714564801"), ("all", "1714564806")];
+    let [first, all] = parts.map(|(name, end)| {
+        let folder = folder.with_file_name(name);
+        lines(&run(&server, &mut record(&folder, end)));
+        recorded(&folder)
+    });
+    assert!(all.starts_with(&first) && first.len() > 1000);
+
+    // Stopped after a fragment; killed in the middle of the next; and to the end.
+    lines(&run(&server, &mut record(&folder, "1714564801")));
+    assert_eq!(recorded(&folder), first);
+    let second = server.stream("cam").fragments()[1].bytes as u64;
+    server.fault(Fault::get_media().stall_after(second / 2));
+    let mut child = spawn(&server, &mut record(&folder, "1714564806"));
+    let until = Instant::now() + PATIENCE;
+    while recorded(&folder).len() <= first.len() {
+        assert!(Instant::now() < until, "nothing is recorded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let part = recorded(&folder);
+    assert!(all.starts_with(&part) && part.len() < all.len());
+    lines(&run(&server, &mut record(&folder, "1714564806")));
+    // The part of the second fragment is there twice, and nothing is missing.
+    assert_eq!(recorded(&folder), [&part, &all[first.len()..]].concat());
+    std::fs::remove_dir_all(folder.parent().unwrap()).unwrap();
+}
