@@ -243,6 +243,8 @@ fn it_is_written_once_an_interval_and_at_once_on_demand() {
     assert!(reports.recv_timeout(Duration::from_millis(300)).is_err());
     drop(checkpoint);
     assert_eq!(reports.recv_timeout(PATIENCE).unwrap().unwrap(), "8");
+    // The writer is gone, and the lock with it.
+    assert!(reports.recv().is_err());
 
     let (checkpoint, reports) = opened(config(&path, Duration::ZERO));
     for number in 10..20 {
