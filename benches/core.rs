@@ -49,6 +49,7 @@ fn receiver(raw: bool) -> Receiver {
         max_lag: None,
         or_oldest: false,
         opened: None,
+        resume: None,
     })
 }
 

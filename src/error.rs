@@ -59,6 +59,12 @@ pub enum ErrorKind {
     Demux,
     /// Tracks changed beyond what a demuxer can follow.
     Format,
+    /// Another element or process uses the checkpoint file.
+    Busy,
+    /// The checkpoint file cannot be read or written.
+    Storage,
+    /// There is no space for the checkpoint file.
+    NoSpace,
     /// A defect of this element.
     Internal,
 }
@@ -90,6 +96,9 @@ impl ErrorKind {
             | ErrorKind::Service
             | ErrorKind::Demux
             | ErrorKind::Format
+            | ErrorKind::Busy
+            | ErrorKind::Storage
+            | ErrorKind::NoSpace
             | ErrorKind::Internal => Recovery::Fatal,
         }
     }
@@ -109,6 +118,9 @@ impl ErrorKind {
             ErrorKind::Service => "service-error",
             ErrorKind::Demux => "not-matroska",
             ErrorKind::Format => "format",
+            ErrorKind::Busy => "busy",
+            ErrorKind::Storage => "storage",
+            ErrorKind::NoSpace => "no-space",
             ErrorKind::Internal => "internal",
         }
     }

@@ -23,6 +23,7 @@
 //!   without sockets.
 //! - [`session`] is the only async loop. It drives the others and fills the queue.
 //! - [`queue`] is bounded in bytes; full, it stops the session, and TCP stops the service.
+//! - [`checkpoint`] keeps in a file how far downstream has taken the stream, for the next process.
 //! - [`kvsgetmediasrc`] is the element: it checks settings, starts and stops the session, and turns
 //!   each [`item::Item`] into a buffer, an event or a message.
 //! - [`kvssrc`] is a bin of that element and a demuxer, with a pad for each track.
@@ -30,6 +31,7 @@
 //!   other; [`runtime`] holds the threads that sessions of all elements share.
 
 pub mod aws;
+pub mod checkpoint;
 pub mod ebml;
 pub mod error;
 pub mod fragment;

@@ -11,7 +11,7 @@ use crate::{
     fragment::{self, Assembler, Event, Head},
     item::{Gap, GapKind, Item, Opened, Track},
     request::{Selector, TimestampSource},
-    resume::{Decision, Position},
+    resume::{Decision, Point, Position},
     timeline::{self, Clock, Continuous, Failure, Raw},
 };
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub struct Config {
     pub or_oldest: bool,
     /// What a demuxer downstream has been told, if the stream goes on after a seek.
     pub opened: Option<Opened>,
+    /// What was delivered before this process began; beats `start`.
+    pub resume: Option<Point>,
 }
 
 /// Whether to go on.
@@ -86,19 +88,26 @@ pub struct Receiver {
 impl Receiver {
     /// A stream that has not begun.
     pub fn new(config: Config) -> Self {
+        let mut position = Position::new(config.start, config.or_oldest);
+        let mut stream = match config.raw {
+            true => Stream::Raw(Raw::default()),
+            false => Stream::Continuous(Box::new(Continuous::new(config.timeline, config.opened))),
+        };
+        if let Some(point) = config.resume {
+            match &mut stream {
+                Stream::Raw(raw) => raw.resume_after(&point.number),
+                Stream::Continuous(stream) => stream.resume_after(&point.number),
+            }
+            position.resume(point);
+        }
         Receiver {
             source: config.timeline.source,
             end_at: config.end_at,
             end_at_received: config.end_at_received,
             max_lag: config.max_lag,
             lags: false,
-            position: Position::new(config.start, config.or_oldest),
-            stream: match config.raw {
-                true => Stream::Raw(Raw::default()),
-                false => {
-                    Stream::Continuous(Box::new(Continuous::new(config.timeline, config.opened)))
-                }
-            },
+            position,
+            stream,
             body: Assembler::default(),
             handling: Handling::Undecided,
             progressed: false,
@@ -133,6 +142,7 @@ impl Receiver {
         self.body = Assembler::default();
         self.handling = Handling::Undecided;
         self.progressed = false;
+        self.position.open();
         if let Stream::Raw(raw) = &mut self.stream {
             raw.open();
         }

@@ -29,6 +29,17 @@ impl fmt::Display for StreamId {
     }
 }
 
+/// What the service takes for the number of a fragment.
+pub fn is_fragment_number(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What the service takes for a continuation token.
+pub fn is_continuation_token(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed)
+}
+
 /// `StartSelector`: where the service begins. Delivery always starts at a fragment boundary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {

@@ -8,8 +8,8 @@
 use crate::{
     error::{Error, ErrorKind, Recovery},
     fragment::{End, Head, Number},
-    item::GapKind,
-    request::Selector,
+    item::{FragmentEnd, GapKind},
+    request::{self, Selector},
 };
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
@@ -27,6 +27,35 @@ pub enum Decision {
     Continue(u64),
     /// It has been delivered, or lies before what has been.
     Skip,
+}
+
+/// A complete fragment as the place to go on after, also in another process and after a long time:
+/// the more is known of it, the more ways lead back. Times are nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Point {
+    /// Its number; empty if it had none.
+    pub number: String,
+    /// What to ask for to get the next one.
+    pub token: Option<String>,
+    /// When the service received it.
+    pub server_timestamp: Option<u64>,
+    /// When the producer says it was recorded.
+    pub producer_timestamp: Option<u64>,
+}
+
+impl Point {
+    /// The place after this fragment; `None` if nothing can be asked for by what is known of it.
+    pub fn after(end: &FragmentEnd) -> Option<Point> {
+        let token = end.continuation_token.as_deref();
+        let token = token.filter(|token| request::is_continuation_token(token));
+        let number = Some(&end.start.number).filter(|number| request::is_fragment_number(number));
+        (token.is_some() || number.is_some()).then(|| Point {
+            number: number.cloned().unwrap_or_default(),
+            token: token.map(str::to_owned),
+            server_timestamp: end.start.server_timestamp,
+            producer_timestamp: end.start.producer_timestamp,
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +97,8 @@ pub struct Position {
     complete: Option<Complete>,
     partial: Option<Partial>,
     way: Way,
+    /// The last complete fragment has come again in this body: what follows it is the next one.
+    seen_again: bool,
     /// Whether the oldest fragment will do where there is none to begin at.
     or_oldest: bool,
 }
@@ -80,8 +111,23 @@ impl Position {
             complete: None,
             partial: None,
             way: Way::Exact,
+            seen_again: false,
             or_oldest,
         }
+    }
+
+    /// All up to `point` has been delivered, before this process began.
+    pub fn resume(&mut self, point: Point) {
+        self.complete = Some(Complete {
+            number: Number::new(point.number),
+            server_timestamp: point.server_timestamp,
+            token: point.token,
+        });
+    }
+
+    /// A body begins.
+    pub fn open(&mut self) {
+        self.seen_again = false;
     }
 
     /// What to ask for.
@@ -151,8 +197,13 @@ impl Position {
 
     /// A fragment begins.
     pub fn begin(&mut self, head: &Head) -> Decision {
-        let way = self.way;
+        let way = match self.way {
+            Way::Timestamp | Way::Earliest if self.seen_again => Way::Exact,
+            way => way,
+        };
         if self.is_old(&head.number) {
+            let last = self.complete.as_ref();
+            self.seen_again |= last.is_some_and(|last| last.number == head.number);
             return Decision::Skip;
         }
         let cut = match &self.partial {

@@ -8,13 +8,14 @@
 
 use crate::{
     aws::{self, Body, Client},
+    checkpoint,
     error::{Error, ErrorKind, Recovery},
     item::{Item, Opened},
     notice::Notice,
     queue::{Closed, Queue},
     receiver::{self, Flow, Receiver},
     request::{End, Selector},
-    resume::{Ended, Next, Reconnect, Retry},
+    resume::{Ended, Next, Point, Reconnect, Retry},
     stats::Stats,
     timeline,
 };
@@ -61,6 +62,10 @@ pub struct Config {
     pub or_oldest: bool,
     /// What a demuxer downstream has been told, if the stream goes on after a seek.
     pub opened: Option<Opened>,
+    /// What was delivered before this process began; beats `start`.
+    pub resume: Option<Point>,
+    /// The file that remembers that, which wants to know the region.
+    pub checkpoint: Option<checkpoint::Handle>,
 }
 
 /// What a body gives next.
@@ -194,6 +199,7 @@ impl Worker {
             max_lag: config.max_lag,
             or_oldest: config.or_oldest,
             opened: config.opened.clone(),
+            resume: config.resume.clone(),
         });
         let retry = Retry::new(config.max_retries, now);
         Worker {
@@ -213,6 +219,9 @@ impl Worker {
 
     async fn run(&mut self) -> Result<(), Error> {
         let client = Client::new(self.config.aws.clone()).await?;
+        if let Some(checkpoint) = &self.config.checkpoint {
+            checkpoint.confirm_region(client.region())?;
+        }
         self.quiet_since = Instant::now();
         loop {
             let ended = match self.connection(&client).await {
@@ -269,10 +278,19 @@ impl Worker {
         // A demuxer that has had a header knows what to do with an end.
         let unopened = self.config.opened.is_none() && !self.receiver.has_delivered();
         if self.pass_on().await.is_ok() && unopened {
-            let message = format!(
-                "stream {} has nothing between the start ({}) and the end that were asked for",
-                self.config.aws.stream, self.config.start
-            );
+            let stream = &self.config.aws.stream;
+            let message = match &self.config.resume {
+                Some(point) => format!(
+                    "stream {stream} has nothing between the checkpoint ({}) and the end that was \
+                     asked for",
+                    point.number
+                ),
+                None => format!(
+                    "stream {stream} has nothing between the start ({}) and the end that were \
+                     asked for",
+                    self.config.start
+                ),
+            };
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok(())
@@ -477,6 +495,8 @@ mod tests {
             max_lag: None,
             or_oldest: false,
             opened: None,
+            resume: None,
+            checkpoint: None,
         };
         let queue = Queue::new(1000);
         let stats = Arc::new(Stats::default());

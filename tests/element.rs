@@ -341,6 +341,8 @@ fn every_property_is_described() {
         "start-timestamp",
         "end-timestamp",
         "end-at-live",
+        "checkpoint-location",
+        "checkpoint-interval",
         "aws-region",
         "access-key",
         "secret-key",

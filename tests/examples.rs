@@ -4,11 +4,12 @@ mod support;
 
 use bytes::Bytes;
 use gst::prelude::*;
-use kvs_local::{Server, Timecodes};
+use kvs_local::{Fault, Server, Timecodes};
 use std::{
     ffi::OsString,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -115,9 +116,9 @@ fn python() -> Option<(OsString, PathBuf)> {
     Some((python, folder))
 }
 
-/// Runs a program to its end, with the service where the AWS SDK finds it.
-fn run(server: &Server, command: &mut Command) -> Output {
-    let mut child = command
+/// Starts a program, with the service where the AWS SDK finds it.
+fn spawn(server: &Server, command: &mut Command) -> Child {
+    command
         .env_remove("AWS_PROFILE")
         .env_remove("AWS_SESSION_TOKEN")
         .env("AWS_CONFIG_FILE", "/nonexistent")
@@ -130,7 +131,12 @@ fn run(server: &Server, command: &mut Command) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs a program to its end, with the service where the AWS SDK finds it.
+fn run(server: &Server, command: &mut Command) -> Output {
+    let mut child = spawn(server, command);
     let until = Instant::now() + PATIENCE;
     // What they print fits into a pipe.
     while child.try_wait().unwrap().is_none() {
@@ -259,4 +265,117 @@ fn every_frame_tells_its_time_and_fragment() {
             assert_eq!(words[2], video[index / 50 * 50][2], "{index}");
         }
     });
+}
+
+#[test]
+fn frames_are_noted_once_though_it_is_killed() {
+    let Some(server) = server() else { return };
+    let Some((python, plugins)) = python() else {
+        return;
+    };
+    let folder = std::env::temp_dir().join(format!("kvs-once-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let once = |database: &str| {
+        let mut command = Command::new(&python);
+        command
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/examples/python/once.py"
+            ))
+            .args(["--database", database])
+            .current_dir(&folder)
+            .env("GST_PLUGIN_PATH", &plugins);
+        command
+    };
+    let noted = |database: &str| {
+        let dump = "import sqlite3, sys\n\
+            for row in sqlite3.connect(sys.argv[1]).execute('SELECT * FROM frames'): print(*row)";
+        let mut command = Command::new(&python);
+        command.args(["-c", dump, database]).current_dir(&folder);
+        lines(&command.output().unwrap())
+    };
+    let all = lines(&run(&server, once("all.db").arg(URI)));
+    assert_eq!(all.len(), 3, "{all:#?}");
+    let expected = noted("all.db");
+    let video = expected.iter().filter(|row| row.contains("video_0"));
+    assert_eq!(video.count(), 150, "{expected:#?}");
+
+    // It hangs in the middle of the second fragment, and is killed there.
+    let first = server.stream("cam").fragments()[0].bytes as u64;
+    server.fault(Fault::get_media().stall_after(first + first / 2));
+    let mut child = spawn(&server, once("killed.db").arg(URI));
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), all[0]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let part = noted("killed.db");
+    assert_eq!(part, expected[..part.len()]);
+    assert!(part.len() < expected.len());
+    let rest = lines(&run(&server, once("killed.db").arg(URI)));
+    assert_eq!(rest, all[1..]);
+    assert_eq!(noted("killed.db"), expected);
+    assert_tells_not_found(&server, &mut once("none.db"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The command of the README's section on checkpoints, with a file and a checkpoint in `folder`.
+fn recorder(folder: &Path, end: &str) -> Command {
+    let readme = include_str!("../README.md");
+    let section = readme.split("### Starting again where it stopped").nth(1);
+    let command = section.unwrap().split("gst-launch-1.0 -e ").nth(1).unwrap();
+    let command = command.split("\ncat ").next().unwrap().replace("\\\n", "");
+    let command = command.replace("/var/lib/cam", folder.to_str().unwrap());
+    let command = command.replace("aws-region=eu-west-1", &format!("end-timestamp={end}"));
+    let mut launch = Command::new("gst-launch-1.0");
+    launch.arg("-q").args(command.split_whitespace());
+    launch
+}
+
+#[test]
+fn a_recording_goes_on_where_it_stopped() {
+    let Some(server) = server() else { return };
+    let Some((_, plugins)) = python() else { return };
+    if !Command::new("gst-launch-1.0")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        return skip("there is no gst-launch-1.0");
+    }
+    let name = format!("kvs-recording-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name).join("x");
+    let record = |folder: &Path, end: &str| {
+        std::fs::create_dir_all(folder).unwrap();
+        let mut command = recorder(folder, end);
+        command.env("GST_PLUGIN_PATH", &plugins);
+        command
+    };
+    let recorded = |folder: &Path| std::fs::read(folder.join("cam.h264")).unwrap_or_default();
+    let parts = [("first", "1714564801"), ("all", "1714564806")];
+    let [first, all] = parts.map(|(name, end)| {
+        let folder = folder.with_file_name(name);
+        lines(&run(&server, &mut record(&folder, end)));
+        recorded(&folder)
+    });
+    assert!(all.starts_with(&first) && first.len() > 1000);
+
+    // Stopped after a fragment; killed in the middle of the next; and to the end.
+    lines(&run(&server, &mut record(&folder, "1714564801")));
+    assert_eq!(recorded(&folder), first);
+    let second = server.stream("cam").fragments()[1].bytes as u64;
+    server.fault(Fault::get_media().stall_after(second / 2));
+    let mut child = spawn(&server, &mut record(&folder, "1714564806"));
+    let until = Instant::now() + PATIENCE;
+    while recorded(&folder).len() <= first.len() {
+        assert!(Instant::now() < until, "nothing is recorded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let part = recorded(&folder);
+    assert!(all.starts_with(&part) && part.len() < all.len());
+    lines(&run(&server, &mut record(&folder, "1714564806")));
+    // The part of the second fragment is there twice, and nothing is missing.
+    assert_eq!(recorded(&folder), [&part, &all[first.len()..]].concat());
+    std::fs::remove_dir_all(folder.parent().unwrap()).unwrap();
 }

@@ -185,6 +185,7 @@ fn play() -> (Seen, BTreeSet<String>, BTreeSet<String>) {
         }
     }
     seen.add(&source.property::<gst::Structure>("stats"));
+    seen.add(&going_on(&server));
     pipeline.set_state(gst::State::Null).unwrap();
 
     let unknown = support::source(&server, "nosuch", &[]);
@@ -192,6 +193,32 @@ fn play() -> (Seen, BTreeSet<String>, BTreeSet<String>) {
     run.play();
     seen.add(&run.wait_error().1);
     (seen, tags, codes)
+}
+
+/// What an element says that goes on from a checkpoint.
+fn going_on(server: &Server) -> gst::Structure {
+    let path = std::env::temp_dir().join(format!("kvs-readme-{}.json", std::process::id()));
+    let properties = [
+        ("start-selector", "earliest"),
+        ("end-timestamp", "1700000003"),
+        ("checkpoint-location", path.to_str().unwrap()),
+    ];
+    Synth::new()
+        .fragments(4)
+        .distinct_tokens()
+        .build()
+        .push_to(&server.stream("side"));
+    let run = support::Run::plain(&support::source(server, "side", &properties));
+    run.play().wait_eos();
+    run.stop();
+    run.clear();
+    support::set(&run.src, &[("end-timestamp", "1700000005")]);
+    run.play().wait_eos();
+    let told = run.stop().structures("kvs-checkpoint")[0].to_owned();
+    for suffix in ["", ".lock"] {
+        std::fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
+    }
+    told
 }
 
 #[test]
@@ -223,7 +250,7 @@ fn messages_have_the_fields_that_the_tables_name() {
         assert!(seen.0.contains_key(*name), "{name} was not seen: {seen:?}");
     }
     // Every field that a table names is there, where the stream above has reason for it.
-    for name in ["kvs-fragment", "kvs-reconnect", "kvs-gap"] {
+    for name in ["kvs-fragment", "kvs-checkpoint", "kvs-reconnect", "kvs-gap"] {
         for field in &said[name] {
             assert!(seen.0[name].contains(*field), "{name} has no {field}");
         }
@@ -298,8 +325,20 @@ fn files_that_are_named_are_there() {
         .split("](")
         .skip(1)
         .map(|rest| rest.split(')').next().unwrap());
+    let headings: Vec<_> = README
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            line.trim_matches(['#', ' '])
+                .to_lowercase()
+                .replace(' ', "-")
+        })
+        .collect();
     for link in links.filter(|link| !link.starts_with("http")) {
-        assert!(root.join(link).exists(), "{link}");
+        match link.strip_prefix('#') {
+            Some(heading) => assert!(headings.iter().any(|h| h == heading), "{link}"),
+            None => assert!(root.join(link).exists(), "{link}"),
+        }
     }
     for command in commands() {
         let program = command.split(' ').next().unwrap();

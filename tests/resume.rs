@@ -5,9 +5,10 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use gstkvsgetmedia::{
-    item::{GapKind, Item},
+    item::{FragmentEnd, FragmentStart, GapKind, Item},
     receiver::{Config, Receiver},
     request::Selector,
+    resume::Point,
 };
 use kvs_local::synth::Synth;
 
@@ -282,6 +283,124 @@ fn a_fragment_without_a_token_is_resumed_after_by_number() {
         .count();
     assert_eq!(ends, 2);
     assert_eq!(Outcome::of(items).frames().len(), media.frames().len());
+}
+
+/// The place after a fragment, as a process keeps it that ends there.
+fn point(fragment: &kvs_local::synth::SynthFragment) -> Point {
+    Point {
+        number: fragment.number.clone(),
+        token: Some(fragment.token.clone()),
+        server_timestamp: Some(fragment.server_timestamp_ms * 1_000_000),
+        producer_timestamp: None,
+    }
+}
+
+#[test]
+fn another_process_goes_on_after_what_was_delivered() {
+    let media = every_form();
+    for raw in [false, true] {
+        let resumed = |point: Point| Config {
+            raw,
+            resume: Some(point),
+            ..config(Selector::Earliest)
+        };
+        let [_, second, third, _] = &media.fragments[..] else {
+            panic!("four fragments");
+        };
+        // By token, and where the token or the fragment is gone, by what else is known.
+        let mut receiver = Receiver::new(resumed(point(second)));
+        let position = receiver.position();
+        let token = Selector::ContinuationToken(second.token.clone());
+        assert_eq!(position.request(), token);
+        assert!(position.gone());
+        let time = Selector::ServerTimestamp(second.server_timestamp_ms);
+        assert_eq!(position.request(), time);
+        assert!(position.gone());
+        assert_eq!(position.request(), Selector::Earliest);
+        let number = Point {
+            token: None,
+            ..point(second)
+        };
+        let mut receiver = Receiver::new(resumed(number));
+        let after = Selector::AfterFragment(second.number.clone());
+        assert_eq!(receiver.position().request(), after);
+
+        // Whichever way it was, what was delivered is not delivered again.
+        for (gone, first, lost) in [(0, 2, false), (1, 1, false), (1, 3, true), (2, 0, false)] {
+            let mut receiver = Receiver::new(resumed(point(second)));
+            for _ in 0..gone {
+                assert!(receiver.position().gone());
+            }
+            let mut items = Vec::new();
+            receiver.open();
+            let documents = documents(&media, &Selector::Earliest);
+            let body: Bytes = documents[first..].concat().into();
+            feed(&mut receiver, &body, LARGE, &mut items).unwrap();
+            let outcome = Outcome::of(items);
+            let expected = &media.fragments[first.max(2)..];
+            let expected: Vec<_> = expected.iter().map(|f| f.number.as_str()).collect();
+            let ends = outcome.ends();
+            let found: Vec<_> = ends.iter().map(|end| end.start.number.as_str()).collect();
+            assert_eq!(found, expected, "{gone} {first}");
+            let gaps = outcome.gaps();
+            assert_eq!(gaps.len(), usize::from(lost), "{gone} {first}: {gaps:?}");
+            for gap in gaps {
+                assert_eq!(gap.kind, GapKind::Lost);
+                assert_eq!(gap.from_fragment.as_ref(), Some(&second.number));
+                assert!(gap.to_fragment.as_ref() > Some(&third.number));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_seen_again_in_one_body_says_nothing_of_the_next() {
+    let media = every_form();
+    let documents = documents(&media, &Selector::Earliest);
+    let mut receiver = Receiver::new(Config {
+        resume: Some(point(&media.fragments[0])),
+        ..config(Selector::Earliest)
+    });
+    assert!(receiver.position().gone());
+    let mut items = Vec::new();
+    // It comes again, and the body ends. Meanwhile the next one expires.
+    for document in [&documents[0], &documents[2]] {
+        receiver.open();
+        feed(&mut receiver, document, LARGE, &mut items).unwrap();
+    }
+    let gaps = Outcome::of(items);
+    assert_eq!(gaps.gaps().len(), 1);
+}
+
+#[test]
+fn a_place_is_what_can_be_asked_for() {
+    let end = |number: &str, token: Option<&str>| FragmentEnd {
+        start: FragmentStart {
+            number: number.to_owned(),
+            server_timestamp: Some(7),
+            ..FragmentStart::default()
+        },
+        continuation_token: token.map(str::to_owned),
+        ..FragmentEnd::default()
+    };
+    let both = Point::after(&end("12", Some("a.b"))).unwrap();
+    assert_eq!(
+        (both.number.as_str(), both.token.as_deref()),
+        ("12", Some("a.b"))
+    );
+    assert_eq!(both.server_timestamp, Some(7));
+    let number = Point::after(&end("12", Some("no token\0"))).unwrap();
+    assert_eq!((number.number.as_str(), number.token), ("12", None));
+    let token = Point::after(&end("1x", Some("t"))).unwrap();
+    assert_eq!(
+        (token.number.as_str(), token.token.as_deref()),
+        ("", Some("t"))
+    );
+    assert_eq!(Point::after(&end("", None)), None);
+    assert_eq!(
+        Point::after(&end(&"1".repeat(129), Some(&"t".repeat(129)))),
+        None
+    );
 }
 
 #[test]

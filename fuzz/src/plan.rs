@@ -112,6 +112,7 @@ impl Plan {
             max_lag: None,
             or_oldest: false,
             opened: None,
+            resume: None,
         }
     }
 

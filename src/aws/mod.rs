@@ -55,6 +55,7 @@ pub struct Client {
 
 struct Inner {
     config: Config,
+    region: String,
     sdk: Arc<Sdk>,
     endpoint: Arc<Flight<String>>,
     endpoint_calls: Arc<Limiter>,
@@ -85,6 +86,7 @@ impl Client {
             endpoint: sdk.endpoint(&config.stream),
             endpoint_calls: limiter::of(Operation::GetDataEndpoint, control, region, stream),
             media_calls: limiter::of(Operation::GetMedia, data, region, stream),
+            region: region.to_owned(),
             used_context: AtomicU64::new(context.version),
             used_endpoint: AtomicU64::new(0),
             sdk,
@@ -93,6 +95,11 @@ impl Client {
         Ok(Client {
             inner: Arc::new(inner),
         })
+    }
+
+    /// The region, as it was given or found.
+    pub fn region(&self) -> &str {
+        &self.inner.region
     }
 
     /// The endpoint on which GetMedia is served for this stream: `data_endpoint_url`, or the answer

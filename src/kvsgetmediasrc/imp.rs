@@ -8,10 +8,12 @@ use super::{
     uri::{KvsUri, SCHEME},
 };
 use crate::{
+    checkpoint::{self, Checkpoint},
     error::{Error, ErrorKind},
     item::Item,
     lock::lock,
     queue::{Popped, Queue},
+    resume::Point,
     runtime,
     session::Session,
     stats::Stats,
@@ -26,11 +28,14 @@ use std::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// How long a stop may wait for the session's task to be gone.
 const STOP_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long it may wait in all, that for the last write of the checkpoint included.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(150);
 
 #[derive(Default)]
 enum State {
@@ -55,6 +60,8 @@ pub struct KvsGetMediaSrc {
     /// Those of the last run stay readable after it.
     stats: Mutex<Arc<Stats>>,
     progress: messages::Progress,
+    /// In use from before the start until after the stop, over all seeks between.
+    checkpoint: Mutex<Option<Checkpoint>>,
     /// What the seek that is under way asks for.
     seek: Mutex<Option<Seek>>,
     /// Whether tracks that a demuxer cannot follow are announced downstream rather than an error.
@@ -105,6 +112,7 @@ impl KvsGetMediaSrc {
         let settings = self.settings();
         let plan = settings.plan()?;
         runtime::handle()?;
+        self.open_checkpoint(plan.checkpoint)?;
         let obj = self.obj();
         obj.set_live(plan.live);
         obj.set_format(match settings.payload {
@@ -112,6 +120,52 @@ impl KvsGetMediaSrc {
             Payload::Raw => gst::Format::Bytes,
         });
         Ok(())
+    }
+
+    /// Takes the checkpoint into use, unless it is.
+    fn open_checkpoint(&self, config: Option<checkpoint::Config>) -> Result<(), Error> {
+        let mut checkpoint = lock(&self.checkpoint);
+        if let (Some(config), None) = (config, &*checkpoint) {
+            let weak = self.downgrade();
+            let report = move |written: Result<&Point, Error>| {
+                let Some(imp) = weak.upgrade() else { return };
+                match written {
+                    Ok(point) => gst::debug!(CAT, imp = imp, "Checkpoint written: {point:?}"),
+                    Err(error) => messages::post_warning(imp.obj().upcast_ref(), &error),
+                }
+            };
+            *checkpoint = Some(Checkpoint::open(config, Box::new(report))?);
+        }
+        Ok(())
+    }
+
+    /// Writes the last point and gives the file free, but waits no longer than until `deadline`.
+    fn close_checkpoint(&self, deadline: Instant) {
+        let checkpoint = lock(&self.checkpoint).take();
+        if checkpoint.is_some_and(|checkpoint| !checkpoint.close(deadline)) {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "The disk is slow: the checkpoint is still being written"
+            );
+        }
+    }
+
+    /// Runs with the checkpoint, if there is one.
+    fn checkpoint<T>(&self, run: impl FnOnce(&Checkpoint) -> T) -> Option<T> {
+        lock(&self.checkpoint).as_ref().map(run)
+    }
+
+    /// Says that the stream goes on from the checkpoint, if it does.
+    fn tell_checkpoint(&self, stream: &str) {
+        let found = |checkpoint: &Checkpoint| {
+            let point = checkpoint.found()?.clone();
+            Some((checkpoint.path().display().to_string(), point))
+        };
+        if let Some((location, point)) = self.checkpoint(found).flatten() {
+            gst::info!(CAT, imp = self, "Going on from {location}, after {point:?}");
+            messages::post_checkpoint(self.obj().upcast_ref(), stream, &location, &point);
+        }
     }
 
     /// Makes the element announce tracks that a demuxer cannot follow by an event
@@ -123,7 +177,10 @@ impl KvsGetMediaSrc {
     fn start_session(&self) -> Result<(), Error> {
         let settings = self.settings();
         gst::info!(CAT, imp = self, "Starting with {settings:?}");
-        let plan = settings.plan()?;
+        let mut plan = settings.plan()?;
+        self.open_checkpoint(plan.checkpoint.take())?;
+        plan.session.resume = self.checkpoint(Checkpoint::point).flatten();
+        self.tell_checkpoint(plan.session.aws.stream.name());
         *lock(&self.stats) = Arc::new(Stats::default());
         let stream = Stream::new(plan.live);
         let started = self.spawn(plan, stream)?;
@@ -137,6 +194,7 @@ impl KvsGetMediaSrc {
         let Some(stream) = self.started(|started| started.stream.sought(seek)) else {
             return Ok(());
         };
+        plan.session.resume = self.checkpoint(Checkpoint::point).flatten();
         seek.retarget(&mut plan.session, now());
         plan.session.opened = stream.opened().cloned();
         if stream.is_doubtful() && self.follow_tracks.load(Ordering::Relaxed) {
@@ -165,9 +223,11 @@ impl KvsGetMediaSrc {
     fn spawn(&self, plan: Plan, stream: Stream) -> Result<Started, Error> {
         let Plan {
             session: mut config,
+            checkpoint: _,
             live: _,
             queue_bytes,
         } = plan;
+        config.checkpoint = self.checkpoint(Checkpoint::handle);
         config.timeline.follow_tracks = self.follow_tracks.load(Ordering::Relaxed);
         let runtime = runtime::handle()?;
         let stream_name = config.aws.stream.name().into();
@@ -246,6 +306,10 @@ impl KvsGetMediaSrc {
             Item::FragmentEnd(end) => {
                 gst::debug!(CAT_DATA, imp = self, "{end:?}");
                 stats.fragment_complete(&end);
+                // All of it has been pushed: this thread comes here after the last buffer's return.
+                if let Some(point) = Point::after(&end) {
+                    self.checkpoint(|checkpoint| checkpoint.record(point));
+                }
                 messages::post_fragment(obj.upcast_ref(), &stream_name, &end);
             }
             Item::Gap(gap) => {
@@ -355,7 +419,13 @@ impl ElementImpl for KvsGetMediaSrc {
                 gst::StateChangeError
             })?;
         }
-        self.parent_change_state(transition)
+        let result = self.parent_change_state(transition);
+        let ended = transition == gst::StateChange::PausedToReady;
+        if ended || (result.is_err() && transition == gst::StateChange::ReadyToPaused) {
+            // That of an element that was started is closed by then.
+            self.close_checkpoint(Instant::now() + CLOSE_TIMEOUT);
+        }
+        result
     }
 }
 
@@ -388,13 +458,16 @@ impl BaseSrcImpl for KvsGetMediaSrc {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
         let state = std::mem::take(&mut *lock(&self.state));
+        self.checkpoint(Checkpoint::begin_close);
         if let State::Started(started) = state {
             gst::info!(CAT, imp = self, "Stopping");
             started.queue.close();
             started.session.stop(STOP_TIMEOUT);
             self.progress.post_end(self.obj().upcast_ref(), false);
         }
+        self.close_checkpoint(deadline);
         Ok(())
     }
 
@@ -491,8 +564,12 @@ impl PushSrcImpl for KvsGetMediaSrc {
             match queue.pop() {
                 Popped::Item(item) => self.handle(item)?,
                 Popped::Flushing => return Err(gst::FlowError::Flushing),
-                Popped::Eos => return Err(gst::FlowError::Eos),
+                Popped::Eos => {
+                    self.checkpoint(Checkpoint::flush);
+                    return Err(gst::FlowError::Eos);
+                }
                 Popped::Error(error) => {
+                    self.checkpoint(Checkpoint::flush);
                     self.fail(&error);
                     return Err(gst::FlowError::Error);
                 }

@@ -9,6 +9,7 @@ use crate::{
     item::{FragmentEnd, FragmentStart, Gap, Tag, Track, TracksChanged},
     lock::lock,
     notice::Notice,
+    resume::Point,
     stats::Snapshot,
 };
 use gst::{Structure, prelude::*};
@@ -17,6 +18,7 @@ use std::sync::Mutex;
 /// Name of the element message of a complete fragment, and of the event before its first frame.
 const FRAGMENT: &str = "kvs-fragment";
 const RECONNECT: &str = "kvs-reconnect";
+const CHECKPOINT: &str = "kvs-checkpoint";
 const GAP: &str = "kvs-gap";
 const TRACKS_CHANGED: &str = "kvs-tracks-changed";
 const ERROR: &str = "kvs-error";
@@ -146,6 +148,20 @@ fn gap_structure(gap: &Gap) -> Structure {
         .build()
 }
 
+fn checkpoint_structure(stream: &str, location: &str, point: &Point) -> Structure {
+    Structure::builder(CHECKPOINT)
+        .field("stream-name", text(stream))
+        .field("location", text(location))
+        .field_if_some(
+            "fragment-number",
+            Some(text(&point.number)).filter(|number| !number.is_empty()),
+        )
+        .field_if_some("continuation-token", point.token.as_deref().map(text))
+        .field_if_some("server-timestamp", point.server_timestamp)
+        .field_if_some("producer-timestamp", point.producer_timestamp)
+        .build()
+}
+
 fn tracks_structure(change: &TracksChanged) -> Structure {
     Structure::builder(TRACKS_CHANGED)
         .field("compatible", change.compatible)
@@ -206,6 +222,11 @@ pub(crate) fn post_fragment(element: &gst::Element, stream: &str, end: &Fragment
 /// Something is missing, or time jumps.
 pub(crate) fn post_gap(element: &gst::Element, gap: &Gap) {
     post_structure(element, gap_structure(gap));
+}
+
+/// The stream goes on after `point`, which was found in a file, and not where it was told to start.
+pub(crate) fn post_checkpoint(element: &gst::Element, stream: &str, location: &str, point: &Point) {
+    post_structure(element, checkpoint_structure(stream, location, point));
 }
 
 /// Tracks differ from those before.
@@ -307,6 +328,9 @@ fn code(error: &Error) -> Code {
         ErrorKind::Service => Code::Resource(ResourceError::Read),
         ErrorKind::Demux => Code::Stream(StreamError::Demux),
         ErrorKind::Format => Code::Stream(StreamError::Format),
+        ErrorKind::Busy => Code::Resource(ResourceError::Busy),
+        ErrorKind::Storage => Code::Resource(ResourceError::OpenReadWrite),
+        ErrorKind::NoSpace => Code::Resource(ResourceError::NoSpaceLeft),
         ErrorKind::Internal => Code::Resource(ResourceError::Failed),
     }
 }
@@ -336,6 +360,21 @@ pub(crate) fn post_error(element: &gst::Element, error: &Error) {
         }
         Code::Stream(code) => {
             gst::element_error!(element, code, ("{message}"), ["{debug}"], details: details)
+        }
+    }
+}
+
+/// Something is wrong, and the stream goes on.
+pub(crate) fn post_warning(element: &gst::Element, error: &Error) {
+    let debug = error.to_string();
+    let (message, debug) = (text(&error.message), text(&debug));
+    let details = error_details(error);
+    match code(error) {
+        Code::Resource(code) => {
+            gst::element_warning!(element, code, ("{message}"), ["{debug}"], details: details)
+        }
+        Code::Stream(code) => {
+            gst::element_warning!(element, code, ("{message}"), ["{debug}"], details: details)
         }
     }
 }

@@ -19,7 +19,7 @@ type Set = Box<dyn Fn(&mut Settings, &Value) + Send + Sync>;
 pub(crate) enum InUri {
     /// As a query key.
     Key,
-    /// Not at all: it says who asks, or who is asked.
+    /// Not at all: it says who asks, who is asked, or which file is written.
     Never,
 }
 
@@ -330,6 +330,22 @@ fn table() -> Vec<Property> {
             "End of stream at a fragment that the service received after the element was started, \
              or after 10 seconds in which nothing came",
             field!(end_at_live),
+        ),
+        text(
+            InUri::Never,
+            "checkpoint-location",
+            "Checkpoint location",
+            "File (file:///FOLDER/NAME.json or a path) that keeps how far downstream has taken the \
+             stream: written as it plays and when it stops, and where it exists at the start, playback \
+             goes on from it rather than at start-selector. One file a stream. Unset: none",
+            field!(checkpoint_location),
+        ),
+        uint(
+            "checkpoint-interval",
+            "Checkpoint interval",
+            "How often at most to write checkpoint-location, in milliseconds; 0: after every fragment",
+            0,
+            field!(checkpoint_interval),
         ),
         text(
             InUri::Key,

@@ -103,6 +103,7 @@ impl Seek {
                 TimestampSource::Server => Selector::ServerTimestamp(start.mseconds()),
             };
             config.or_oldest = true;
+            config.resume = None;
         }
         if let Some(stop) = self.stop {
             let stop = stop.nseconds();

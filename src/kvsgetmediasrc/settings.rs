@@ -2,7 +2,7 @@
 
 use super::{ConnectAudio, Mode, Payload, StartSelector, TimestampSource};
 use crate::{
-    aws,
+    aws, checkpoint,
     error::{Error, ErrorKind},
     request::{self, End, Selector, StreamId},
     session, timeline,
@@ -13,6 +13,7 @@ use url::Url;
 const DEFAULT_LATENCY_MS: u32 = 2_000;
 const DEFAULT_MAX_GAP_NS: u64 = 1_000_000_000;
 const DEFAULT_MAX_LAG_NS: u64 = 0;
+const DEFAULT_CHECKPOINT_INTERVAL_MS: u32 = 5_000;
 const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 10_000;
 const DEFAULT_IDLE_TIMEOUT_MS: u32 = 60_000;
 const DEFAULT_MAX_RETRIES: i32 = 10;
@@ -21,8 +22,6 @@ const DEFAULT_MAX_QUEUE_BYTES: u32 = 8 * 1024 * 1024;
 // The service's own limits.
 const MAX_STREAM_NAME: usize = 256;
 const MAX_STREAM_ARN: usize = 1024;
-const MAX_FRAGMENT_NUMBER: usize = 128;
-const MAX_CONTINUATION_TOKEN: usize = 128;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -58,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) start_timestamp: Option<String>,
     pub(crate) end_timestamp: Option<String>,
     pub(crate) end_at_live: bool,
+    pub(crate) checkpoint_location: Option<String>,
+    pub(crate) checkpoint_interval: u32,
     pub(crate) aws_region: Option<String>,
     pub(crate) access_key: Option<String>,
     pub(crate) secret_key: Option<Secret>,
@@ -91,6 +92,8 @@ impl Default for Settings {
             start_timestamp: None,
             end_timestamp: None,
             end_at_live: false,
+            checkpoint_location: None,
+            checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL_MS,
             aws_region: None,
             access_key: None,
             secret_key: None,
@@ -119,6 +122,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) session: session::Config,
+    pub(crate) checkpoint: Option<checkpoint::Config>,
     pub(crate) live: bool,
     pub(crate) queue_bytes: usize,
 }
@@ -151,12 +155,14 @@ impl Settings {
         let start = self.start()?;
         let end = self.end(&start)?;
         let live = self.is_live();
+        let region = self.aws_region.clone().or_else(|| region_of(&stream));
         Ok(Plan {
             live,
+            checkpoint: self.checkpoint(&stream, &region)?,
             queue_bytes: usize::try_from(self.max_queue_bytes).unwrap_or(usize::MAX),
             session: session::Config {
                 aws: aws::Config {
-                    region: self.aws_region.clone().or_else(|| region_of(&stream)),
+                    region,
                     stream,
                     credentials: self.credentials()?,
                     endpoint_url: self.endpoint_url.clone(),
@@ -187,6 +193,8 @@ impl Settings {
                 max_lag: Some(self.max_lag / 1_000_000).filter(|&lag| live && lag > 0),
                 or_oldest: false,
                 opened: None,
+                resume: None,
+                checkpoint: None,
             },
         })
     }
@@ -301,6 +309,31 @@ impl Settings {
         Ok(end)
     }
 
+    fn checkpoint(
+        &self,
+        stream: &StreamId,
+        region: &Option<String>,
+    ) -> Result<Option<checkpoint::Config>, Error> {
+        let Some(location) = &self.checkpoint_location else {
+            return Ok(None);
+        };
+        let path = checkpoint::parse_location(location);
+        let path = path.map_err(|message| wrong("checkpoint-location", message))?;
+        let arn = match stream {
+            StreamId::Arn(arn) => Some(arn.clone()),
+            StreamId::Name(_) => None,
+        };
+        Ok(Some(checkpoint::Config {
+            path,
+            interval: Duration::from_millis(self.checkpoint_interval.into()),
+            stream: checkpoint::document::Stream {
+                name: Some(stream.name().to_owned()),
+                arn,
+                region: region.clone(),
+            },
+        }))
+    }
+
     fn credentials(&self) -> Result<aws::Credentials, Error> {
         let base = match (&self.access_key, &self.secret_key, &self.profile) {
             (Some(_), None, _) => {
@@ -356,12 +389,10 @@ pub(crate) fn check_text(name: &str, text: &str) -> Result<(), String> {
         "stream-arn" if !is_stream_arn(text) => {
             must("of the form arn:aws:kinesisvideo:REGION:ACCOUNT:stream/NAME/NUMBER")
         }
-        "after-fragment-number"
-            if !all(|c| c.is_ascii_digit()) || text.len() > MAX_FRAGMENT_NUMBER =>
-        {
+        "after-fragment-number" if !request::is_fragment_number(text) => {
             must("a decimal number of at most 128 digits")
         }
-        "continuation-token" if !all(is_name) || text.len() > MAX_CONTINUATION_TOKEN => {
+        "continuation-token" if !request::is_continuation_token(text) => {
             must("1 to 128 letters, digits, '_', '.' and '-'")
         }
         "start-timestamp" | "end-timestamp" if parse_millis(text).is_none() => {

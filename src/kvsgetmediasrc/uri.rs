@@ -2,7 +2,7 @@
 //!
 //! Query keys are property names; names keep their case. A URI says what to play, not who asks or
 //! who is asked: it may come from anywhere, so it can neither choose credentials nor the host they
-//! are sent to.
+//! are sent to, nor a file that is written.
 
 use super::{
     properties::{self, InUri, Property},

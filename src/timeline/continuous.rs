@@ -130,6 +130,11 @@ impl Continuous {
         }
     }
 
+    /// Frames up to this fragment were delivered before this process began.
+    pub fn resume_after(&mut self, number: &str) {
+        self.last_number = Some(Number::new(number));
+    }
+
     /// Says what time it is when the next bytes arrive, in nanoseconds since any moment.
     pub fn arrives(&mut self, now: u64) {
         self.clock.arrives(now);
@@ -311,7 +316,10 @@ impl Continuous {
         match fragment.origin {
             None => {
                 let interrupted = fragment.interrupted.take();
-                let place = self.clock.place(&fragment.head, nanos, lead, interrupted);
+                let mut place = self.clock.place(&fragment.head, nanos, lead, interrupted);
+                // What follows something delivered is missing though nothing was placed before it.
+                let follows = self.last_number.is_some();
+                place.gap = place.gap.or(interrupted.filter(|_| follows));
                 fragment.origin = Some((nanos, place.wall));
                 place
             }

@@ -33,6 +33,11 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// Frames up to this fragment were delivered before this process began.
+    pub fn resume_after(&mut self, number: &str) {
+        self.last_number = (!number.is_empty()).then(|| number.to_owned());
+    }
+
     /// A body begins.
     pub fn open(&mut self) {
         self.taken = 0;

@@ -51,6 +51,7 @@ pub fn config(start: Selector) -> Config {
         max_lag: None,
         or_oldest: false,
         opened: None,
+        resume: None,
     }
 }
 
