@@ -191,10 +191,15 @@ impl KvsGetMediaSrc {
 
     /// The event as the base class can take it: a seek in full. `None` if it cannot be done.
     fn accept(&self, event: gst::Event) -> Option<gst::Event> {
-        let gst::EventView::Seek(seek) = event.view() else {
-            return Some(event);
+        let seek = match event.view() {
+            gst::EventView::Seek(seek) => Seek::parse(seek),
+            gst::EventView::FlushStop(_) => match self.flushed() {
+                Some(seek) => Ok(seek),
+                None => return Some(event),
+            },
+            _ => return Some(event),
         };
-        match Seek::parse(seek) {
+        match seek {
             Ok(seek) => {
                 let (position, before) = self
                     .started(|started| (started.stream.position(), started.stream.seek()))
@@ -207,6 +212,21 @@ impl KvsGetMediaSrc {
                 gst::warning!(CAT, imp = self, "Seek refused: {reason}");
                 None
             }
+        }
+    }
+
+    /// What a flush comes to that is no seek's: a seek to where the stream stands, since a demuxer
+    /// that has lost a part of a document finds its way back at a header only. `None` where nothing
+    /// has been sent that could be lost, and where nothing demuxes.
+    fn flushed(&self) -> Option<Seek> {
+        if self.is_seekable() {
+            self.started(|started| started.stream.flushed()).flatten()
+        } else {
+            // The streaming thread is on its way out of there.
+            let pad = self.obj().static_pad("src")?;
+            let _lock = pad.stream_lock();
+            self.started(|started| started.stream.drop_begun());
+            None
         }
     }
 
@@ -403,8 +423,20 @@ impl BaseSrcImpl for KvsGetMediaSrc {
     }
 
     fn event(&self, event: &gst::Event) -> bool {
-        let event = self.accept(event.clone());
-        event.is_some_and(|event| self.parent_event(&event))
+        match event.type_() {
+            // Against the stream. The base class stops for the first and, as it expects them of
+            // elements that pull, would not go on after the second. Its pads refuse data in between,
+            // and so does what is downstream: that is flushed at the end.
+            gst::EventType::FlushStop => {
+                let start = gst::event::FlushStart::builder().seqnum(event.seqnum());
+                ElementImpl::send_event(self, start.build())
+                    && ElementImpl::send_event(self, event.clone())
+            }
+            _ => {
+                let event = self.accept(event.clone());
+                event.is_some_and(|event| self.parent_event(&event))
+            }
+        }
     }
 
     fn do_seek(&self, segment: &mut gst::Segment) -> bool {
