@@ -257,10 +257,16 @@ fn raw_goes_on_with_a_whole_block() {
             let payload = &frame.payload;
             let (begins, ends) = (&payload[..64], &payload[payload.len() - 64..]);
             // What was pulled before the flush is not taken back.
-            assert!(!holds(ends) || holds(begins), "{way:?}: the rest of {index}");
+            assert!(
+                !holds(ends) || holds(begins),
+                "{way:?}: the rest of {index}"
+            );
             lost += usize::from(!holds(payload));
         }
-        println!("{way:?}: {pulled} buffers, {lost} of {} frames lost", frames.len());
+        println!(
+            "{way:?}: {pulled} buffers, {lost} of {} frames lost",
+            frames.len()
+        );
         assert!((1..frames.len() / 2).contains(&lost), "{way:?}: {lost}");
     }
     assert_eq!(get_media(&server).len(), WAYS.len());
@@ -294,7 +300,10 @@ fn a_flush_from_downstream_does_not_end_it() {
         assert!(server.wait_until(PATIENCE, complete), "{payload}");
         let pad = player.sink.static_pad("sink").unwrap();
         assert!(pad.push_event(gst::event::FlushStart::new()), "{payload}");
-        assert!(pad.push_event(gst::event::FlushStop::new(true)), "{payload}");
+        assert!(
+            pad.push_event(gst::event::FlushStop::new(true)),
+            "{payload}"
+        );
         if payload == "raw" {
             while player.pull().is_some() {}
         } else {
