@@ -14,35 +14,39 @@ use support::*;
 #[test]
 fn plays_again_after_eos() {
     let media = media(3);
-    let server = Server::start();
-    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
-    for state in [gst::State::Null, gst::State::Ready, gst::State::Null] {
-        run.play();
-        run.wait_eos();
-        assert_media(&run.log(), &media, "again");
-        run.pipeline.set_state(state).unwrap();
-        run.clear();
+    for factory in ELEMENTS {
+        let server = Server::start();
+        let run = Run::demuxed(&play_media_with(factory, &server, "cam", &media, &[]));
+        for state in [gst::State::Null, gst::State::Ready, gst::State::Null] {
+            run.play();
+            run.wait_eos();
+            assert_media(&run.log(), &media, "again");
+            run.pipeline.set_state(state).unwrap();
+            run.clear();
+        }
+        assert_eq!(get_media(&server).len(), 3);
     }
-    assert_eq!(get_media(&server).len(), 3);
 }
 
 #[test]
 fn plays_again_after_an_error() {
     let media = media(3);
-    let server = Server::start();
-    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
-    for state in [gst::State::Null, gst::State::Ready] {
-        server.fault(Fault::get_media().http_error(401, "NotAuthorizedException", "no"));
-        run.play();
-        run.wait_error();
-        run.pipeline.set_state(state).unwrap();
-        run.clear();
-        run.play();
-        run.wait_eos();
-        assert_media(&run.log(), &media, "after an error");
-        assert_eq!(run.stats().get::<u64>("fragments"), Ok(3));
-        run.pipeline.set_state(gst::State::Null).unwrap();
-        run.clear();
+    for factory in ELEMENTS {
+        let server = Server::start();
+        let run = Run::demuxed(&play_media_with(factory, &server, "cam", &media, &[]));
+        for state in [gst::State::Null, gst::State::Ready] {
+            server.fault(Fault::get_media().http_error(401, "NotAuthorizedException", "no"));
+            run.play();
+            run.wait_error();
+            run.pipeline.set_state(state).unwrap();
+            run.clear();
+            run.play();
+            run.wait_eos();
+            assert_media(&run.log(), &media, "after an error");
+            assert_eq!(run.stats().get::<u64>("fragments"), Ok(3));
+            run.pipeline.set_state(gst::State::Null).unwrap();
+            run.clear();
+        }
     }
 }
 
@@ -239,6 +243,16 @@ impl Random {
 
 #[test]
 fn any_state_at_any_time_from_any_thread() {
+    any_state(ELEMENTS[0]);
+}
+
+#[test]
+fn the_bin_in_any_state_at_any_time_from_any_thread() {
+    any_state(ELEMENTS[1]);
+}
+
+/// States, seeks and flushes, each from threads of their own.
+fn any_state(factory: &str) {
     const STATES: [gst::State; 4] = [
         gst::State::Null,
         gst::State::Ready,
@@ -248,7 +262,7 @@ fn any_state_at_any_time_from_any_thread() {
     let media = media(30);
     let server = Server::builder().enforce_limits(false).start();
     server.fault(Fault::get_media().always().chunk_size(500));
-    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
+    let run = Run::demuxed(&play_media_with(factory, &server, "cam", &media, &[]));
     std::thread::scope(|scope| {
         for seed in 1..=3 {
             let run = &run;
@@ -273,6 +287,18 @@ fn any_state_at_any_time_from_any_thread() {
                 let _ = run.pipeline.query_position::<gst::ClockTime>();
                 let _ = run.stats();
                 let patience = Duration::from_millis(random.below(40) as u64);
+                run.wait_for(patience, Log::is_eos);
+            }
+        });
+        scope.spawn(move || {
+            let mut random = Random(77);
+            for _ in 0..30 {
+                run.src.send_event(gst::event::FlushStart::new());
+                let patience = Duration::from_millis(random.below(10) as u64);
+                run.wait_for(patience, Log::is_eos);
+                let reset_time = random.below(2) == 0;
+                run.src.send_event(gst::event::FlushStop::new(reset_time));
+                let patience = Duration::from_millis(random.below(60) as u64);
                 run.wait_for(patience, Log::is_eos);
             }
         });

@@ -191,23 +191,11 @@ impl KvsGetMediaSrc {
 
     /// The event as the base class can take it: a seek in full. `None` if it cannot be done.
     fn accept(&self, event: gst::Event) -> Option<gst::Event> {
-        let seek = match event.view() {
-            gst::EventView::Seek(seek) => Seek::parse(seek),
-            gst::EventView::FlushStop(_) => match self.flushed() {
-                Some(seek) => Ok(seek),
-                None => return Some(event),
-            },
-            _ => return Some(event),
+        let gst::EventView::Seek(seek) = event.view() else {
+            return Some(event);
         };
-        match seek {
-            Ok(seek) => {
-                let (position, before) = self
-                    .started(|started| (started.stream.position(), started.stream.seek()))
-                    .unwrap_or_default();
-                let seek = seek.resolve(position, before, now());
-                *lock(&self.seek) = Some(seek);
-                Some(seek.event(event.seqnum()))
-            }
+        match Seek::parse(seek) {
+            Ok(seek) => Some(self.resolved(seek, event.seqnum())),
             Err(reason) => {
                 gst::warning!(CAT, imp = self, "Seek refused: {reason}");
                 None
@@ -215,19 +203,38 @@ impl KvsGetMediaSrc {
         }
     }
 
-    /// What a flush comes to that is no seek's: a seek to where the stream stands, since a demuxer
-    /// that has lost a part of a document finds its way back at a header only. `None` where nothing
-    /// has been sent that could be lost, and where nothing demuxes.
-    fn flushed(&self) -> Option<Seek> {
-        if self.is_seekable() {
+    /// The event that the base class performs this seek for.
+    fn resolved(&self, seek: Seek, seqnum: gst::Seqnum) -> gst::Event {
+        let (position, before) = self
+            .started(|started| (started.stream.position(), started.stream.seek()))
+            .unwrap_or_default();
+        let seek = seek.resolve(position, before, now());
+        *lock(&self.seek) = Some(seek);
+        seek.event(seqnum)
+    }
+
+    /// Ends a flush that is no seek's, from the application or from downstream.
+    ///
+    /// It comes to a seek to where the stream stands, since a demuxer that has lost a part of a
+    /// document finds its way back at a header only. Not where nothing has been sent that could be
+    /// lost, and not where nothing demuxes.
+    fn flush_stop(&self, event: gst::Event) -> bool {
+        // What holds the streaming thread lets it go, once more: a change of state may have come
+        // since this was said, and flushes from downstream are not said to the rest of it.
+        let start = gst::event::FlushStart::builder().seqnum(event.seqnum());
+        self.parent_send_event(start.build());
+        let seek = if self.is_seekable() {
             self.started(|started| started.stream.flushed()).flatten()
         } else {
-            // The streaming thread is on its way out of there.
-            let pad = self.obj().static_pad("src")?;
-            let _lock = pad.stream_lock();
+            let pad = self.obj().static_pad("src");
+            let _stopped = pad.as_ref().map(|pad| pad.stream_lock());
             self.started(|started| started.stream.drop_begun());
             None
-        }
+        };
+        self.parent_send_event(match seek {
+            Some(seek) => self.resolved(seek, event.seqnum()),
+            None => event,
+        })
     }
 
     /// Does what an item asks for. Data waits in the stream to be returned.
@@ -360,6 +367,9 @@ impl ElementImpl for KvsGetMediaSrc {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::FlushStop {
+            return self.flush_stop(event);
+        }
         let event = self.accept(event);
         event.is_some_and(|event| self.parent_send_event(event))
     }
@@ -424,14 +434,9 @@ impl BaseSrcImpl for KvsGetMediaSrc {
 
     fn event(&self, event: &gst::Event) -> bool {
         match event.type_() {
-            // Against the stream. The base class stops for the first and, as it expects them of
-            // elements that pull, would not go on after the second. Its pads refuse data in between,
-            // and so does what is downstream: that is flushed at the end.
-            gst::EventType::FlushStop => {
-                let start = gst::event::FlushStart::builder().seqnum(event.seqnum());
-                ElementImpl::send_event(self, start.build())
-                    && ElementImpl::send_event(self, event.clone())
-            }
+            // Against the stream. After it the base class, which expects it of elements that pull,
+            // would not go on.
+            gst::EventType::FlushStop => self.flush_stop(event.clone()),
             _ => {
                 let event = self.accept(event.clone());
                 event.is_some_and(|event| self.parent_event(&event))
