@@ -292,6 +292,9 @@ fn table() -> Vec<Row> {
             || Fault::get_media().cut_after(300, Cut::Reset),
             "`rotated`, `network`, `rotated`, plays on",
             "`rotated`, `network` ×2, **RESOURCE / READ** (GetMedia, retryable)").streaming(),
+        scene("the body breaks off after each fragment", cut_after_each,
+            "`network` ×3, plays on",
+            NOTHING_ELSE),
         fault("the body ends cleanly in the middle of a fragment",
             || Fault::get_media().cut_after(1500, Cut::CleanEnd),
             "`rotated`, plays on",
@@ -652,6 +655,25 @@ fn one_is_lost(log: &Log, media: &Synthetic) -> String {
     assert_eq!(field("from-fragment-number"), media.fragments[1].number);
     assert_eq!(field("to-fragment-number"), media.fragments[2].number);
     format!("{}`kvs-gap` lost, plays on", reconnects(log))
+}
+
+/// More often than `max-retries`: each time it is the first failure since a fragment was delivered.
+fn cut_after_each(_once: bool) -> String {
+    let media = media(FRAGMENTS);
+    let server = Server::start();
+    let cut = media.fragments[0].document.len() * 5 / 4;
+    server.fault(
+        Fault::get_media()
+            .always()
+            .cut_after(cut as u64, Cut::Reset),
+    );
+    let run = Run::demuxed(&play_media(&server, "cam", &media, &[("max-retries", "2")]));
+    run.play();
+    let seen = end(&server, &run, &media);
+    for message in run.log().structures("kvs-reconnect") {
+        assert_eq!(message.get::<u32>("attempt"), Ok(1));
+    }
+    seen
 }
 
 /// The second fragment is cut, and what comes then meets `fault`.

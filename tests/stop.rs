@@ -121,6 +121,26 @@ fn while_it_connects_to_where_nobody_answers() {
     );
 }
 
+/// It takes connections and says nothing, and so TLS goes no further.
+#[test]
+fn while_a_tls_handshake_hangs() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    stops_promptly("a TLS handshake that goes no further", || {
+        let server = Server::start();
+        server.stream("cam");
+        server.set_data_endpoint(Some(format!("https://{address}")));
+        let run = Run::demuxed(&source(&server, "cam", &[]));
+        run.play();
+        let (mut socket, _) = listener.accept().unwrap();
+        // What it begins with.
+        let mut first = [0];
+        std::io::Read::read_exact(&mut socket, &mut first).unwrap();
+        assert_eq!(first, [0x16], "a handshake");
+        (server, run)
+    });
+}
+
 /// How many names have been looked up.
 static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
 

@@ -286,6 +286,18 @@ impl Run {
             sink.sync_state_with_parent().unwrap();
             pad.link(&sink.static_pad("sink").unwrap()).unwrap();
         });
+        // The bin gives other names to the pads of other tracks, and a sink without a pad has no end.
+        if src.is::<gst::Bin>() {
+            let pipeline = run.pipeline.downgrade();
+            src.connect_pad_removed(move |_, pad| {
+                if let Some(pipeline) = pipeline.upgrade()
+                    && let Some(sink) = pipeline.by_name(&format!("sink-{}", pad.name()))
+                {
+                    pipeline.remove(&sink).unwrap();
+                    sink.set_state(gst::State::Null).unwrap();
+                }
+            });
+        }
         run
     }
 
