@@ -322,6 +322,18 @@ fn secrets_cannot_be_read() {
     assert!(dot.contains("AKIAEXAMPLE") && !dot.contains("hush"));
 }
 
+/// Certificates are checked, whatever an application sets; see the rows of TLS in tests/FAULTS.md.
+#[test]
+fn nothing_switches_tls_verification_off() {
+    let element = element();
+    for spec in element.list_properties() {
+        let text = format!("{} {:?}", spec.name(), spec.blurb()).to_lowercase();
+        for word in ["tls", "ssl", "certificate check", "verif", "insecure"] {
+            assert!(!text.contains(word), "{text}");
+        }
+    }
+}
+
 #[test]
 fn every_property_is_described() {
     let element = element();

@@ -6,12 +6,13 @@ mod support;
 use gst::{glib, prelude::*};
 use kvs_local::{Cut, Fault, Operation, Server, error_text, synth::Synthetic};
 use std::{
-    collections::VecDeque,
-    net::TcpListener,
+    collections::{HashMap, VecDeque},
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
     panic::{RefUnwindSafe, catch_unwind},
     path::PathBuf,
     process::Command,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use support::*;
@@ -227,6 +228,12 @@ fn table() -> Vec<Row> {
         scene("credentials of a profile expire while streaming", expired_profile,
             "`rotated`, `credentials`, `rotated`, plays on",
             "`rotated`, `credentials`, **RESOURCE / NOT_AUTHORIZED** (GetDataEndpoint, ExpiredTokenException, HTTP 403)"),
+        scene("temporary credentials of a role expire while streaming", expired_role,
+            "`rotated` ×2, plays on",
+            NOTHING_ELSE),
+        scene("temporary credentials of a role expire before they should", revoked_role,
+            "`rotated`, `credentials`, `rotated`, plays on",
+            "`rotated`, `credentials`, **RESOURCE / NOT_AUTHORIZED** (GetDataEndpoint, ExpiredTokenException, HTTP 403)"),
         scene("this machine's clock is an hour slow", slow_clock,
             "`server-error` ×2, plays on",
             NOTHING_ELSE),
@@ -285,6 +292,9 @@ fn table() -> Vec<Row> {
             || Fault::get_media().cut_after(300, Cut::Reset),
             "`rotated`, `network`, `rotated`, plays on",
             "`rotated`, `network` ×2, **RESOURCE / READ** (GetMedia, retryable)").streaming(),
+        scene("the body breaks off after each fragment", cut_after_each,
+            "`network` ×3, plays on",
+            NOTHING_ELSE),
         fault("the body ends cleanly in the middle of a fragment",
             || Fault::get_media().cut_after(1500, Cut::CleanEnd),
             "`rotated`, plays on",
@@ -293,7 +303,25 @@ fn table() -> Vec<Row> {
             || Fault::get_media().stall_after(1500),
             "`silent`, plays on",
             NOTHING_ELSE).with(&[("idle-timeout", "300")]),
+        fault("the body never begins",
+            || Fault::get_media().stall_after(0),
+            "`silent`, plays on",
+            NOTHING_ELSE).with(&[("idle-timeout", "300")]),
+        fault("the body falls silent for idle-timeout, within the first tags",
+            || Fault::get_media().stall_after(300),
+            "`silent`, plays on",
+            NOTHING_ELSE).with(&[("idle-timeout", "300")]),
+        fault("the body falls silent for idle-timeout, after 10 kB",
+            || Fault::get_media().stall_after(10_000),
+            "`silent`, plays on",
+            NOTHING_ELSE).with(&[("idle-timeout", "300")]),
         fault("the body drips, 20 kB a second", || Fault::get_media().drip(20_000),
+            "plays on",
+            NOTHING_ELSE),
+        fault("the body drips, 3 kB a second, which is no silence", || Fault::get_media().drip(3000),
+            "plays on",
+            NOTHING_ELSE).with(&[("idle-timeout", "300")]),
+        fault("the body comes a byte at a time", || Fault::get_media().chunk_size(1),
             "plays on",
             NOTHING_ELSE),
         fault("the body is not Matroska",
@@ -303,6 +331,15 @@ fn table() -> Vec<Row> {
             NOTHING_ELSE),
         scene("the fragment to go on with is gone", gone,
             "`network`, `fragment-gone`, `kvs-gap` lost, plays on",
+            NOTHING_ELSE),
+        scene("after a break a later fragment comes than the one to go on with", later_first,
+            "`network`, `kvs-gap` lost, plays on",
+            NOTHING_ELSE),
+        scene("after a break a later fragment comes first, and then the one to go on with", swapped,
+            "`network`, `kvs-gap` lost, plays on",
+            NOTHING_ELSE),
+        scene("after a break an earlier fragment comes first", earlier_first,
+            "`network`, plays on",
             NOTHING_ELSE),
     ]
 }
@@ -408,6 +445,121 @@ fn expired_profile(once: bool) -> String {
     end(&server, &run, &media)
 }
 
+/// Stands in for STS: gives each role credentials of its own, others each time.
+struct Sts {
+    url: String,
+    given: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Sts {
+    /// Roles that begin so are given credentials that the SDK takes for good for no time at all.
+    const SHORT: &str = "short";
+
+    fn start() -> Sts {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let given: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let for_answers = given.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let _ = Sts::answer(socket.unwrap(), &for_answers);
+            }
+        });
+        Sts { url, given }
+    }
+
+    fn answer(mut socket: TcpStream, given: &Mutex<HashMap<String, usize>>) -> io::Result<()> {
+        let mut request = String::new();
+        // One segment, or two: its end is what the request is about.
+        while !request.contains("RoleSessionName=") || !request.contains("role%2F") {
+            let mut bytes = [0; 4096];
+            let read = socket.read(&mut bytes)?;
+            request += &String::from_utf8_lossy(&bytes[..read]);
+            assert!(read > 0, "{request}");
+        }
+        let (_, role) = request.split_once("role%2F").unwrap();
+        let role: String = role.chars().take_while(|c| c.is_alphanumeric()).collect();
+        let number = {
+            let mut given = given.lock().unwrap();
+            let number = given.entry(role.clone()).or_default();
+            *number += 1;
+            *number
+        };
+        let lasts = if role.starts_with(Sts::SHORT) {
+            5
+        } else {
+            3600
+        };
+        let expires = jiff::Timestamp::now() + Duration::from_secs(lasts);
+        let (access, secret, token) = Sts::keys(&role, number);
+        let body = format!(
+            "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>{access}</AccessKeyId>\
+             <SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>\
+             <Expiration>{expires}</Expiration></Credentials></AssumeRoleResult>\
+             </AssumeRoleResponse>"
+        );
+        write!(
+            socket,
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    fn keys(role: &str, number: usize) -> (String, String, String) {
+        let of = |what| format!("{what}{role}{number}");
+        (of("ASIA"), of("secret"), of("token"))
+    }
+
+    fn given(&self, role: &str) -> usize {
+        self.given.lock().unwrap().get(role).copied().unwrap_or(0)
+    }
+}
+
+/// Plays as a role whose credentials, as many as it has been given by then or all that it will be
+/// given, are refused after the first fragment.
+fn role(name: &str, all: bool) -> (String, usize) {
+    let sts = STS.lock().unwrap().clone().unwrap();
+    let media = media(FRAGMENTS);
+    let server = Server::builder().rotate_after_fragments(2).start();
+    // Nobody asks as who assumes it.
+    server.expire_credentials(server.access_key());
+    let keys = (1..20).map(|number| Sts::keys(name, number));
+    for (access, secret, token) in keys.clone() {
+        server.set_credentials(&access, &secret, Some(&token));
+    }
+    let stream = server.stream("cam");
+    stream.push_fragment(media.fragments[0].new_fragment());
+    let arn = format!("arn:aws:iam::1:role/{name}");
+    let src = source(&server, "cam", &[("role-arn", &arn)]);
+    for (name, value) in until_last(&media) {
+        src.set_property_from_str(name, &value);
+    }
+    let run = Run::demuxed(&src);
+    run.play();
+    run.wait("the first fragment", |log| log.fragments().len() == 1);
+    let used = sts.given(name);
+    for (access, ..) in keys.take(if all { usize::MAX } else { used }) {
+        server.expire_credentials(&access);
+    }
+    for fragment in &media.fragments[1..] {
+        stream.push_fragment(fragment.new_fragment());
+    }
+    let seen = end(&server, &run, &media);
+    (seen, sts.given(name) - used)
+}
+
+fn expired_role(_once: bool) -> String {
+    let (seen, renewed) = role(&format!("{}cam", Sts::SHORT), false);
+    assert!(renewed > 0);
+    seen
+}
+
+fn revoked_role(once: bool) -> String {
+    let (seen, renewed) = role(if once { "once" } else { "always" }, !once);
+    assert_eq!(renewed, 1);
+    seen
+}
+
 fn slow_clock(_once: bool) -> String {
     let media = media(FRAGMENTS);
     let server = Server::builder().clock_skew(3600).start();
@@ -473,6 +625,11 @@ fn gone(_once: bool) -> String {
     stream.expire_before(&media.fragments[2].number);
     run.wait_eos();
     let log = run.stop();
+    one_is_lost(&log, &media)
+}
+
+/// The second fragment was cut and is lost from there on; the others are all there.
+fn one_is_lost(log: &Log, media: &Synthetic) -> String {
     let last: Vec<_> = media.fragments[2..FRAGMENTS]
         .iter()
         .flat_map(|fragment| &fragment.frames)
@@ -484,14 +641,69 @@ fn gone(_once: bool) -> String {
         .iter()
         .map(|frame| &frame.payload);
     assert!(found.eq(&last), "the fragments after the gap");
-    assert_monotonic(&log, VIDEO, "gone");
+    let first = media.fragments[..2].iter().flat_map(|f| &f.frames);
+    let first = first.filter(|frame| frame.track == 1);
+    let kept = &video[..video.len() - last.len()];
+    assert!(kept.len() > 8, "of the fragment that was cut");
+    let found = kept.iter().map(|frame| &frame.payload);
+    assert!(found.eq(first.take(kept.len()).map(|frame| &frame.payload)));
+    assert_monotonic(log, VIDEO, "gone");
     let gaps = log.structures("kvs-gap");
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0].get::<&str>("kind"), Ok("lost"));
     let field = |name| gaps[0].get::<String>(name).unwrap();
     assert_eq!(field("from-fragment-number"), media.fragments[1].number);
     assert_eq!(field("to-fragment-number"), media.fragments[2].number);
-    format!("{}`kvs-gap` lost, plays on", reconnects(&log))
+    format!("{}`kvs-gap` lost, plays on", reconnects(log))
+}
+
+/// More often than `max-retries`: each time it is the first failure since a fragment was delivered.
+fn cut_after_each(_once: bool) -> String {
+    let media = media(FRAGMENTS);
+    let server = Server::start();
+    let cut = media.fragments[0].document.len() * 5 / 4;
+    server.fault(
+        Fault::get_media()
+            .always()
+            .cut_after(cut as u64, Cut::Reset),
+    );
+    let run = Run::demuxed(&play_media(&server, "cam", &media, &[("max-retries", "2")]));
+    run.play();
+    let seen = end(&server, &run, &media);
+    for message in run.log().structures("kvs-reconnect") {
+        assert_eq!(message.get::<u32>("attempt"), Ok(1));
+    }
+    seen
+}
+
+/// The second fragment is cut, and what comes then meets `fault`.
+fn after_a_break(fault: impl FnOnce(Fault, &Synthetic) -> Fault) -> (Server, Run, Synthetic) {
+    let media = media(FRAGMENTS);
+    let server = Server::start();
+    let cut = media.fragments[0].document.len() + media.fragments[1].document.len() / 2;
+    server.fault(Fault::get_media().cut_after(cut as u64, Cut::Fin));
+    server.fault(fault(Fault::get_media().nth(2), &media));
+    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
+    run.play();
+    (server, run, media)
+}
+
+fn later_first(_once: bool) -> String {
+    let (_server, run, media) = after_a_break(|fault, _| fault.skip_fragment(1));
+    run.wait_eos();
+    one_is_lost(&run.stop(), &media)
+}
+
+fn swapped(_once: bool) -> String {
+    let (_server, run, media) = after_a_break(|fault, _| fault.swap_fragment(1));
+    run.wait_eos();
+    one_is_lost(&run.stop(), &media)
+}
+
+fn earlier_first(_once: bool) -> String {
+    let earlier = |media: &Synthetic| media.fragments[0].document.clone();
+    let (server, run, media) = after_a_break(|fault, media| fault.prefix_body(earlier(media)));
+    end(&server, &run, &media)
 }
 
 // ---- what is seen ------------------------------------------------------------------------------
@@ -610,6 +822,9 @@ const CHILD: &str = "KVS_FAULTS_CHILD";
 /// A server whose authority that process trusts.
 static TRUSTED: Mutex<Option<Server>> = Mutex::new(None);
 
+/// The STS that the configuration of that process names.
+static STS: Mutex<Option<Arc<Sts>>> = Mutex::new(None);
+
 #[test]
 fn every_fault_is_seen_as_the_table_says() {
     let folder = std::env::temp_dir().join(format!("kvs-faults-{}", std::process::id()));
@@ -648,6 +863,14 @@ fn child() {
     let authority = std::env::var("SSL_CERT_FILE").unwrap();
     std::fs::write(authority, server.ca_pem().unwrap()).unwrap();
     *TRUSTED.lock().unwrap() = Some(server);
+    let sts = Sts::start();
+    let config = std::env::var("AWS_CONFIG_FILE").unwrap();
+    let text = format!(
+        "[default]\nservices = here\n[services here]\nsts =\n  endpoint_url = {}\n",
+        sts.url
+    );
+    std::fs::write(config, text).unwrap();
+    *STS.lock().unwrap() = Some(Arc::new(sts));
 
     let table = table();
     let mut work = VecDeque::new();

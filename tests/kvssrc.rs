@@ -681,10 +681,8 @@ fn it_stops_promptly_wherever_it_is() {
         player.stop();
         player.no_error();
         assert!(player.kvssrc.pads().is_empty());
-        assert_eq!(
-            server.open_connections("cam").min(1),
-            server.open_connections("cam").min(1)
-        );
+        let closed = |server: &Server| server.open_connections("cam") == 0;
+        assert!(server.wait_until(PATIENCE, closed));
     }
 }
 

@@ -23,7 +23,9 @@ fn nothing_stays_and_nothing_grows() {
 /// 200 elements: never started, stopped at once, stopped in the middle, played to their end.
 fn elements_leave_nothing_behind() {
     // Whatever is made once and stays: the runtime's threads, GStreamer's own.
-    come_and_go(20);
+    for factory in ELEMENTS {
+        come_and_go(factory, 20);
+    }
     let settled = |before: Usage| {
         move |_: &Server| {
             let now = Usage::now();
@@ -38,17 +40,17 @@ fn elements_leave_nothing_behind() {
             Usage::now().threads < before.threads
         })
     });
-    let before = Usage::now();
-    come_and_go(200);
-    assert!(
-        idle.wait_until(PATIENCE, settled(before)),
-        "{before:?} before, {:?} after",
-        Usage::now()
-    );
-    println!("200 elements: {before:?} before, {:?} after", Usage::now());
+    for factory in ELEMENTS {
+        let before = Usage::now();
+        come_and_go(factory, 200);
+        let left = idle.wait_until(PATIENCE, settled(before));
+        let after = Usage::now();
+        println!("200 {factory}: {before:?} before, {after:?} after");
+        assert!(left, "200 {factory}: {before:?} before, {after:?} after");
+    }
 }
 
-fn come_and_go(elements: usize) {
+fn come_and_go(factory: &str, elements: usize) {
     let media = media(2);
     let server = Server::builder().enforce_limits(false).start();
     let mut weak = Vec::new();
@@ -56,8 +58,12 @@ fn come_and_go(elements: usize) {
         let stream = format!("cam-{index}");
         let endpoint = server.endpoint_url();
         let properties = [("data-endpoint-url", endpoint.as_str())];
-        let src = play_media(&server, &stream, &media, &properties);
+        let src = play_media_with(factory, &server, &stream, &media, &properties);
         weak.push(src.downgrade());
+        // Of the bin also what it holds, now and later.
+        if let Some(bin) = src.downcast_ref::<gst::Bin>() {
+            weak.extend(bin.children().iter().map(|child| child.downgrade()));
+        }
         match index % 5 {
             0 => drop(src),
             1 => {

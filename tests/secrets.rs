@@ -50,8 +50,11 @@ fn no_secret_is_said() {
     }
     let log = read(&folder.join("stderr"));
     assert!(found.is_empty(), "{}", found.join("\n"));
-    assert!(dots > 0, "no dot file");
-    assert!(log.contains("kvsgetmediasrc"), "the log is not there");
+    // Ten of each.
+    assert_eq!(dots, 20, "dot files");
+    for factory in ELEMENTS {
+        assert!(log.contains(factory), "the log is not there");
+    }
     let said = read(&folder.join("stdout"));
     for word in ["kvs-fragment", "kvs-error", "AccessDenied", "kvs-stats"] {
         assert!(said.contains(word), "{word} is not there");
@@ -109,24 +112,29 @@ fn child() {
         ),
     ];
     let mut said = String::new();
-    for (name, fault) in faults {
-        if let Some(fault) = fault {
-            server.fault(fault.stream(name));
+    for factory in ELEMENTS {
+        let play = |what: &str, fault: Option<Fault>, settings: &[(&str, &str)]| {
+            let stream = format!("{factory}-{what}");
+            server.clear_faults();
+            if let Some(fault) = fault {
+                server.fault(fault.stream(&stream));
+            }
+            let src = play_media_with(factory, &server, &stream, &media, &keys);
+            set(&src, settings);
+            Run::demuxed(&src)
+        };
+        for (what, fault) in &faults {
+            let run = play(what, fault.clone(), &[("connect-timeout", "200")]);
+            say(&mut said, &run);
         }
-        let src = play_media(&server, name, &media, &keys);
-        set(&src, &[("connect-timeout", "200")]);
-        say(&mut said, &Run::demuxed(&src));
-    }
-    server.clear_faults();
-    // Refused for real: another secret, another token, none.
-    for (name, key, value) in [
-        ("secret", "secret-key", "xyzzySECRETKEYxyzzy2"),
-        ("token", "session-token", "xyzzySESSIONTOKENxyzzy2"),
-        ("none", "session-token", ""),
-    ] {
-        let src = play_media(&server, name, &media, &keys);
-        set(&src, &[(key, value)]);
-        say(&mut said, &Run::demuxed(&src));
+        // Refused for real: another secret, another token, none.
+        for (what, key, value) in [
+            ("secret", "secret-key", "xyzzySECRETKEYxyzzy2"),
+            ("token", "session-token", "xyzzySESSIONTOKENxyzzy2"),
+            ("none", "session-token", ""),
+        ] {
+            say(&mut said, &play(what, None, &[(key, value)]));
+        }
     }
     println!("{said}");
 }

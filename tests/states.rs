@@ -4,42 +4,49 @@
 mod support;
 
 use gst::prelude::*;
-use kvs_local::{Fault, Server};
+use kvs_local::{
+    Fault, Server,
+    synth::{Synth, Synthetic, TrackSpec},
+};
 use std::time::Duration;
 use support::*;
 
 #[test]
 fn plays_again_after_eos() {
     let media = media(3);
-    let server = Server::start();
-    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
-    for state in [gst::State::Null, gst::State::Ready, gst::State::Null] {
-        run.play();
-        run.wait_eos();
-        assert_media(&run.log(), &media, "again");
-        run.pipeline.set_state(state).unwrap();
-        run.clear();
+    for factory in ELEMENTS {
+        let server = Server::start();
+        let run = Run::demuxed(&play_media_with(factory, &server, "cam", &media, &[]));
+        for state in [gst::State::Null, gst::State::Ready, gst::State::Null] {
+            run.play();
+            run.wait_eos();
+            assert_media(&run.log(), &media, "again");
+            run.pipeline.set_state(state).unwrap();
+            run.clear();
+        }
+        assert_eq!(get_media(&server).len(), 3);
     }
-    assert_eq!(get_media(&server).len(), 3);
 }
 
 #[test]
 fn plays_again_after_an_error() {
     let media = media(3);
-    let server = Server::start();
-    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
-    for state in [gst::State::Null, gst::State::Ready] {
-        server.fault(Fault::get_media().http_error(401, "NotAuthorizedException", "no"));
-        run.play();
-        run.wait_error();
-        run.pipeline.set_state(state).unwrap();
-        run.clear();
-        run.play();
-        run.wait_eos();
-        assert_media(&run.log(), &media, "after an error");
-        assert_eq!(run.stats().get::<u64>("fragments"), Ok(3));
-        run.pipeline.set_state(gst::State::Null).unwrap();
-        run.clear();
+    for factory in ELEMENTS {
+        let server = Server::start();
+        let run = Run::demuxed(&play_media_with(factory, &server, "cam", &media, &[]));
+        for state in [gst::State::Null, gst::State::Ready] {
+            server.fault(Fault::get_media().http_error(401, "NotAuthorizedException", "no"));
+            run.play();
+            run.wait_error();
+            run.pipeline.set_state(state).unwrap();
+            run.clear();
+            run.play();
+            run.wait_eos();
+            assert_media(&run.log(), &media, "after an error");
+            assert_eq!(run.stats().get::<u64>("fragments"), Ok(3));
+            run.pipeline.set_state(gst::State::Null).unwrap();
+            run.clear();
+        }
     }
 }
 
@@ -60,38 +67,165 @@ fn plays_inside_a_runtime_of_one_thread() {
     });
 }
 
-/// With a full queue, for longer than the service and the SDK wait for anything by default.
-#[test]
-fn a_pause_with_a_full_queue_loses_nothing() {
-    let media = kvs_local::synth::Synth::new()
-        .tracks([
-            kvs_local::synth::TrackSpec::h264(1),
-            kvs_local::synth::TrackSpec::aac(2),
-        ])
-        .fragments(21)
+/// More than a queue of [`SMALL_QUEUE`] and the sockets hold.
+fn much() -> Synthetic {
+    Synth::new()
+        .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
+        .fragments(41)
         .fragment_ms(1000)
-        .payload(10_000, 20_000)
-        .build();
-    let server = Server::start();
-    let properties = [("max-queue-bytes", "100000")];
-    let src = play_media(&server, "cam", &media, &properties);
-    let run = Run::demuxed(&src);
-    // What a paused sink does, without preroll: the pad takes nothing until it is let.
+        .frames(8)
+        .payload(15_000, 30_000)
+        .distinct_tokens()
+        .build()
+}
+
+const SMALL_QUEUE: (&str, &str) = ("max-queue-bytes", "100000");
+
+/// Plays until nothing more comes, because nothing is taken: what a paused sink does, without preroll.
+/// Returns what has to be removed for it to go on.
+fn full(server: &Server, src: &gst::Element) -> (Run, gst::PadProbeId) {
+    let run = Run::demuxed(src);
     let pad = src.static_pad("src").unwrap();
     let mask = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
     let probe = pad.add_probe(mask, |_, _| gst::PadProbeReturn::Ok).unwrap();
     run.play();
     let bytes = || run.stats().get::<u64>("bytes-received").unwrap();
-    assert!(server.wait_until(PATIENCE, |_| bytes() > 50_000));
-    let silent = !run.wait_for(Duration::from_secs(10), |log| {
+    let stuck = |server: &Server| {
+        let before = bytes();
+        let moves = |_: &Server| bytes() > before;
+        before > 50_000 && !server.wait_until(Duration::from_millis(300), moves)
+    };
+    assert!(server.wait_until(PATIENCE, stuck));
+    (run, probe)
+}
+
+/// Whether the application hears of nothing for so long.
+fn is_quiet(run: &Run, time: Duration) -> bool {
+    !run.wait_for(time, |log| {
         log.error().is_some() || !log.reconnects().is_empty()
-    });
-    assert!(silent, "{:?}", run.log().messages);
-    pad.remove_probe(probe);
+    })
+}
+
+/// With a full queue, for longer than the service and the SDK wait for anything by default; or for
+/// so many seconds: `KVS_PAUSE_SECONDS=180 cargo test --test states full_queue`.
+#[test]
+fn a_pause_with_a_full_queue_loses_nothing() {
+    let seconds = std::env::var("KVS_PAUSE_SECONDS").ok();
+    let seconds = seconds.map_or(10, |number| number.parse().expect("KVS_PAUSE_SECONDS"));
+    let media = much();
+    let server = Server::start();
+    let src = play_media(&server, "cam", &media, &[SMALL_QUEUE]);
+    let (run, probe) = full(&server, &src);
+    assert!(is_quiet(&run, Duration::from_secs(seconds)));
+    src.static_pad("src").unwrap().remove_probe(probe);
     run.wait_eos();
     let log = run.stop();
     assert_media(&log, &media, "after a pause");
     assert!(log.reconnects().is_empty());
+    assert_eq!(get_media(&server).len(), 1);
+}
+
+/// What is not read is no silence.
+#[test]
+fn a_pause_longer_than_the_idle_timeout_breaks_nothing() {
+    let media = much();
+    let server = Server::start();
+    let properties = [SMALL_QUEUE, ("idle-timeout", "300")];
+    let src = play_media(&server, "cam", &media, &properties);
+    let (run, probe) = full(&server, &src);
+    assert!(is_quiet(&run, Duration::from_secs(2)));
+    src.static_pad("src").unwrap().remove_probe(probe);
+    run.wait_eos();
+    let log = run.stop();
+    assert_media(&log, &media, "after a pause");
+    assert_eq!(get_media(&server).len(), 1, "{:?}", log.reconnects());
+}
+
+/// The service ends a connection of that age, as soon as it can.
+#[test]
+fn a_pause_over_a_rotation_loses_nothing() {
+    let media = much();
+    let age = Duration::from_secs(1);
+    let server = Server::builder().rotate_after(age).start();
+    let properties = [SMALL_QUEUE, ("idle-timeout", "300")];
+    let src = play_media(&server, "cam", &media, &properties);
+    let (run, probe) = full(&server, &src);
+    assert!(is_quiet(&run, 2 * age));
+    src.static_pad("src").unwrap().remove_probe(probe);
+    run.wait_eos();
+    let log = run.stop();
+    assert_media(&log, &media, "after a pause");
+    let reasons = log.reconnects();
+    assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason == "rotated"));
+    assert!(log.structures("kvs-gap").is_empty());
+}
+
+/// The connection breaks, and there is another server when it goes on.
+#[test]
+fn a_pause_over_a_broken_connection_loses_nothing() {
+    let media = much();
+    let first = Server::start();
+    let address = first.local_addr();
+    let src = play_media(&first, "cam", &media, &[SMALL_QUEUE]);
+    let (run, probe) = full(&first, &src);
+    drop(first);
+    let second = Server::builder().listen(address).start();
+    media.push_to(&second.stream("cam"));
+    assert!(!second.wait_until(Duration::from_secs(1), |server| {
+        !server.requests().is_empty()
+    }));
+    src.static_pad("src").unwrap().remove_probe(probe);
+    run.wait_eos();
+    let log = run.stop();
+    assert_media(&log, &media, "after a pause");
+    assert_eq!(log.reconnects(), ["network"]);
+    assert!(log.structures("kvs-gap").is_empty());
+    assert_eq!(get_media(&second).len(), 1);
+}
+
+/// What the service no longer has when it goes on is named, once, and nothing else is missing.
+#[test]
+fn a_pause_longer_than_the_retention_says_what_is_lost() {
+    const LEFT: usize = 30;
+    let media = much();
+    let server = Server::start();
+    let address = server.local_addr();
+    let src = play_media(&server, "cam", &media, &[SMALL_QUEUE]);
+    let (run, probe) = full(&server, &src);
+    drop(server);
+    let server = Server::builder().listen(address).start();
+    let stream = server.stream("cam");
+    media.push_to(&stream);
+    stream.expire_before(&media.fragments[LEFT].number);
+    src.static_pad("src").unwrap().remove_probe(probe);
+    run.wait_eos();
+    let log = run.stop();
+    assert_eq!(log.reconnects(), ["network", "fragment-gone"]);
+    let gaps = log.structures("kvs-gap");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].get::<&str>("kind"), Ok("lost"));
+    let field = |name| gaps[0].get::<String>(name).unwrap();
+    let from = field("from-fragment-number");
+    let from = media.fragments.iter().position(|f| f.number == from);
+    assert_eq!(field("to-fragment-number"), media.fragments[LEFT].number);
+    // Whole blocks of what was under way, and all of what is there.
+    let video = |from: usize, to: usize| {
+        let frames = media.fragments[from..to].iter().flat_map(|f| &f.frames);
+        let video = frames.filter(|frame| frame.track == 1);
+        video.map(|frame| &frame.payload).collect::<Vec<_>>()
+    };
+    let (before, after) = (video(0, from.unwrap() + 1), video(LEFT, 40));
+    let found: Vec<_> = log
+        .frames(VIDEO)
+        .iter()
+        .map(|f| &f.payload)
+        .cloned()
+        .collect();
+    let kept = found.len() - after.len();
+    assert!(before.len() - kept <= 8, "{kept} of {}", before.len());
+    let expected = before[..kept].iter().chain(&after);
+    assert!(found.iter().eq(expected.copied()));
+    assert_monotonic(&log, VIDEO, "after a pause");
 }
 
 /// The same numbers every time.
@@ -109,6 +243,16 @@ impl Random {
 
 #[test]
 fn any_state_at_any_time_from_any_thread() {
+    any_state(ELEMENTS[0]);
+}
+
+#[test]
+fn the_bin_in_any_state_at_any_time_from_any_thread() {
+    any_state(ELEMENTS[1]);
+}
+
+/// States, seeks and flushes, each from threads of their own.
+fn any_state(factory: &str) {
     const STATES: [gst::State; 4] = [
         gst::State::Null,
         gst::State::Ready,
@@ -118,7 +262,7 @@ fn any_state_at_any_time_from_any_thread() {
     let media = media(30);
     let server = Server::builder().enforce_limits(false).start();
     server.fault(Fault::get_media().always().chunk_size(500));
-    let run = Run::demuxed(&play_media(&server, "cam", &media, &[]));
+    let run = Run::demuxed(&play_media_with(factory, &server, "cam", &media, &[]));
     std::thread::scope(|scope| {
         for seed in 1..=3 {
             let run = &run;
@@ -143,6 +287,18 @@ fn any_state_at_any_time_from_any_thread() {
                 let _ = run.pipeline.query_position::<gst::ClockTime>();
                 let _ = run.stats();
                 let patience = Duration::from_millis(random.below(40) as u64);
+                run.wait_for(patience, Log::is_eos);
+            }
+        });
+        scope.spawn(move || {
+            let mut random = Random(77);
+            for _ in 0..30 {
+                run.src.send_event(gst::event::FlushStart::new());
+                let patience = Duration::from_millis(random.below(10) as u64);
+                run.wait_for(patience, Log::is_eos);
+                let reset_time = random.below(2) == 0;
+                run.src.send_event(gst::event::FlushStop::new(reset_time));
+                let patience = Duration::from_millis(random.below(60) as u64);
                 run.wait_for(patience, Log::is_eos);
             }
         });

@@ -5,7 +5,12 @@ mod support;
 use gst::prelude::*;
 use kvs_local::{Fault, Server};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    ffi::{c_char, c_int, c_void},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use support::*;
@@ -52,6 +57,122 @@ fn while_the_control_plane_hangs() {
         let run = Run::demuxed(&source(&server, "cam", &[]));
         run.play();
         assert!(server.wait_until(PATIENCE, |server| !server.requests().is_empty()));
+        (server, run)
+    });
+}
+
+/// An address where nobody answers, not even the kernel: a socket that listens and is full drops what
+/// comes. Holds what fills it.
+struct BlackHole {
+    address: SocketAddr,
+    _listener: tokio::net::TcpListener,
+    _fill: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// Inside a runtime, for the listener's sake.
+    fn open() -> BlackHole {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut fill = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            fill.push(stream);
+        }
+        BlackHole {
+            address,
+            _listener: listener,
+            _fill: fill,
+        }
+    }
+
+    /// Sockets of this machine that are still connecting to it, as the kernel lists them.
+    fn connecting(&self) -> usize {
+        const SYN_SENT: &str = "02";
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let port = format!(":{:04X}", self.address.port());
+        let lines = table.lines().map(|line| line.split_whitespace().skip(2));
+        lines
+            .filter_map(|mut fields| Some((fields.next()?, fields.next()?)))
+            .filter(|(remote, state)| remote.ends_with(&port) && *state == SYN_SENT)
+            .count()
+    }
+}
+
+#[test]
+fn while_it_connects_to_where_nobody_answers() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let hole = BlackHole::open();
+    stops_promptly("a connection that is never made", || {
+        let server = Server::start();
+        server.stream("cam");
+        server.set_data_endpoint(Some(format!("http://{}", hole.address)));
+        let run = Run::demuxed(&source(&server, "cam", &[]));
+        run.play();
+        assert!(server.wait_until(PATIENCE, |_| hole.connecting() > 0));
+        (server, run)
+    });
+    let server = Server::start();
+    assert!(
+        server.wait_until(PATIENCE, |_| hole.connecting() == 0),
+        "it still connects"
+    );
+}
+
+/// It takes connections and says nothing, and so TLS goes no further.
+#[test]
+fn while_a_tls_handshake_hangs() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    stops_promptly("a TLS handshake that goes no further", || {
+        let server = Server::start();
+        server.stream("cam");
+        server.set_data_endpoint(Some(format!("https://{address}")));
+        let run = Run::demuxed(&source(&server, "cam", &[]));
+        run.play();
+        let (mut socket, _) = listener.accept().unwrap();
+        // What it begins with.
+        let mut first = [0];
+        std::io::Read::read_exact(&mut socket, &mut first).unwrap();
+        assert_eq!(first, [0x16], "a handshake");
+        (server, run)
+    });
+}
+
+/// How many names have been looked up.
+static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+
+/// Held, names are looked up for ever.
+static NAMES: Mutex<()> = Mutex::new(());
+
+/// Takes the place of the C library's, in this program alone, whose other tests look no name up. It
+/// cannot be cancelled, and it may take half a minute where a name server is not there.
+#[unsafe(no_mangle)]
+extern "C" fn getaddrinfo(
+    _node: *const c_char,
+    _service: *const c_char,
+    _hints: *const c_void,
+    _result: *mut *mut c_void,
+) -> c_int {
+    const EAI_AGAIN: c_int = -3;
+    LOOKUPS.fetch_add(1, Ordering::Relaxed);
+    drop(NAMES.lock());
+    EAI_AGAIN
+}
+
+#[test]
+fn while_a_name_is_looked_up() {
+    let _names = NAMES.lock();
+    stops_promptly("a name that is never found", || {
+        let before = LOOKUPS.load(Ordering::Relaxed);
+        let server = Server::start();
+        server.stream("cam");
+        server.set_data_endpoint(Some("http://kvs.invalid".to_owned()));
+        let run = Run::demuxed(&source(&server, "cam", &[]));
+        run.play();
+        assert!(server.wait_until(PATIENCE, |_| LOOKUPS.load(Ordering::Relaxed) > before));
         (server, run)
     });
 }

@@ -17,6 +17,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// five servers that never answer would stop all calls for a stream for ever.
 const LONGEST_WAY: Duration = Duration::from_secs(5);
 
+/// A call that is given up without an answer may be on its way still, and arrive so much later.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
+
 /// From this many streams on, those that nobody uses any more are forgotten.
 const KEPT: usize = 256;
 
@@ -52,14 +55,24 @@ impl Window {
         Ok(self.made)
     }
 
-    /// The call has been answered, or has failed, or was given up.
+    /// The call has been answered, or has failed.
     pub fn answered(&mut self, call: u64, now: Instant) {
+        self.arrived(call, now);
+    }
+
+    /// The call was given up before that.
+    pub fn given_up(&mut self, call: u64, now: Instant) {
+        self.arrived(call, now + ON_ITS_WAY);
+    }
+
+    /// The call has reached the service by then.
+    fn arrived(&mut self, call: u64, by: Instant) {
         if let Some((_, free)) = self
             .calls
             .iter_mut()
             .find(|&&mut (number, _)| number == call)
         {
-            *free = (*free).min(now + SECOND);
+            *free = (*free).min(by + SECOND);
         }
     }
 
@@ -76,11 +89,18 @@ pub(super) struct Limiter {
     answered: Notify,
 }
 
-/// The right to one call, which counts until a second after this is dropped: drop it when the call
-/// is answered.
+/// The right to one call, which counts until a second after its answer. To drop this is to give the
+/// call up.
 pub(super) struct Permit {
     limiter: Arc<Limiter>,
     call: u64,
+}
+
+impl Permit {
+    /// The call has been answered, or has failed.
+    pub fn answered(self) {
+        self.limiter.window().answered(self.call, now());
+    }
 }
 
 impl Limiter {
@@ -114,7 +134,8 @@ impl Limiter {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limiter.window().answered(self.call, now());
+        // After an answer, which came earlier, this changes nothing.
+        self.limiter.window().given_up(self.call, now());
         self.limiter.answered.notify_one();
     }
 }
@@ -166,6 +187,23 @@ mod tests {
         assert!(window.start(start + 1020 * MS).is_ok());
     }
 
+    /// Cancelling a call does not take back what has been sent.
+    #[test]
+    fn what_is_given_up_may_arrive_later() {
+        let mut window = Window::default();
+        let start = Instant::now();
+        let calls: Vec<u64> = (0..5)
+            .map(|_| window.start(start).expect("a call"))
+            .collect();
+        window.given_up(calls[0], start + 20 * MS);
+        let free = start + 20 * MS + ON_ITS_WAY + SECOND;
+        assert_eq!(window.start(start + 21 * MS), Err(free));
+        // An answer that has come stays one.
+        window.answered(calls[1], start + 30 * MS);
+        window.given_up(calls[1], start + 30 * MS);
+        assert_eq!(window.start(start + 31 * MS), Err(start + 1030 * MS));
+    }
+
     #[test]
     fn calls_that_are_never_answered_do_not_block_for_ever() {
         let mut window = Window::default();
@@ -186,7 +224,7 @@ mod tests {
         }
         let answer = async {
             tokio::time::sleep(100 * MS).await;
-            held.pop();
+            held.pop().expect("the last call").answered();
         };
         let (_permit, ()) = tokio::join!(limiter.acquire(), answer);
         let waited = start.elapsed();

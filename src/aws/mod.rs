@@ -117,9 +117,10 @@ impl Client {
         // Before waiting for another's call: if its credentials fail, they are this client's too.
         let context = self.context().await?;
         let look_up = async {
-            let _permit = inner.endpoint_calls.acquire().await;
+            let permit = inner.endpoint_calls.acquire().await;
             let probe = Probe::default();
             let answer = endpoint::look_up(&inner.config, &context, &probe).await;
+            permit.answered();
             let call = self.call(Operation::GetDataEndpoint, &context, &probe);
             let endpoint = answer
                 .map_err(|error| call.error(error))?
@@ -157,7 +158,7 @@ impl Client {
         let context = self.context().await?;
         let probe = Probe::default();
         let output = media::get_media(&self.inner.config, &context, &probe, endpoint, start)?.await;
-        drop(permit);
+        permit.answered();
         match output {
             Ok(output) => Ok(Body::new(output.payload, probe.seen().request_id, &probe)),
             Err(error) => Err(self

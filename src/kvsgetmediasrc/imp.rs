@@ -255,19 +255,46 @@ impl KvsGetMediaSrc {
             return Some(event);
         };
         match Seek::parse(seek) {
-            Ok(seek) => {
-                let (position, before) = self
-                    .started(|started| (started.stream.position(), started.stream.seek()))
-                    .unwrap_or_default();
-                let seek = seek.resolve(position, before, now());
-                *lock(&self.seek) = Some(seek);
-                Some(seek.event(event.seqnum()))
-            }
+            Ok(seek) => Some(self.resolved(seek, event.seqnum())),
             Err(reason) => {
                 gst::warning!(CAT, imp = self, "Seek refused: {reason}");
                 None
             }
         }
+    }
+
+    /// The event that the base class performs this seek for.
+    fn resolved(&self, seek: Seek, seqnum: gst::Seqnum) -> gst::Event {
+        let (position, before) = self
+            .started(|started| (started.stream.position(), started.stream.seek()))
+            .unwrap_or_default();
+        let seek = seek.resolve(position, before, now());
+        *lock(&self.seek) = Some(seek);
+        seek.event(seqnum)
+    }
+
+    /// Ends a flush that is no seek's, from the application or from downstream.
+    ///
+    /// It comes to a seek to where the stream stands, since a demuxer that has lost a part of a
+    /// document finds its way back at a header only. Not where nothing has been sent that could be
+    /// lost, and not where nothing demuxes.
+    fn flush_stop(&self, event: gst::Event) -> bool {
+        // What holds the streaming thread lets it go, once more: a change of state may have come
+        // since this was said, and flushes from downstream are not said to the rest of it.
+        let start = gst::event::FlushStart::builder().seqnum(event.seqnum());
+        self.parent_send_event(start.build());
+        let seek = if self.is_seekable() {
+            self.started(|started| started.stream.flushed()).flatten()
+        } else {
+            let pad = self.obj().static_pad("src");
+            let _stopped = pad.as_ref().map(|pad| pad.stream_lock());
+            self.started(|started| started.stream.drop_begun());
+            None
+        };
+        self.parent_send_event(match seek {
+            Some(seek) => self.resolved(seek, event.seqnum()),
+            None => event,
+        })
     }
 
     /// Does what an item asks for. Data waits in the stream to be returned.
@@ -404,6 +431,9 @@ impl ElementImpl for KvsGetMediaSrc {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::FlushStop {
+            return self.flush_stop(event);
+        }
         let event = self.accept(event);
         event.is_some_and(|event| self.parent_send_event(event))
     }
@@ -476,8 +506,15 @@ impl BaseSrcImpl for KvsGetMediaSrc {
     }
 
     fn event(&self, event: &gst::Event) -> bool {
-        let event = self.accept(event.clone());
-        event.is_some_and(|event| self.parent_event(&event))
+        match event.type_() {
+            // Against the stream. After it the base class, which expects it of elements that pull,
+            // would not go on.
+            gst::EventType::FlushStop => self.flush_stop(event.clone()),
+            _ => {
+                let event = self.accept(event.clone());
+                event.is_some_and(|event| self.parent_event(&event))
+            }
+        }
     }
 
     fn do_seek(&self, segment: &mut gst::Segment) -> bool {

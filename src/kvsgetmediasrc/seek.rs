@@ -56,6 +56,18 @@ impl Seek {
 }
 
 impl Seek {
+    /// A seek to where the stream stands that goes on as `before` had it.
+    pub(crate) fn to_here(before: Option<Seek>) -> Self {
+        Seek {
+            start: None,
+            stop: None,
+            endless: false,
+            rate: before.map_or(1.0, |before| before.rate),
+            flags: before.map_or(gst::SegmentFlags::RESET, |before| before.flags),
+            clips: true,
+        }
+    }
+
     /// The seek in full: what `event` left as it was is taken from where the stream stands and where
     /// the seek before it ends. What lies in the future is taken for now, of which nothing is clipped.
     pub(crate) fn resolve(

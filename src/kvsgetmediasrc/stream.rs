@@ -88,6 +88,16 @@ impl Stream {
         self.seek
     }
 
+    /// The seek that leads to where the stream stands, once there is something it could go on after.
+    pub(crate) fn flushed(&self) -> Option<Seek> {
+        (self.begun || self.seek.is_some()).then(|| Seek::to_here(self.seek))
+    }
+
+    /// Forgets the rest of the data that the last buffer began.
+    pub(crate) fn drop_begun(&mut self) {
+        self.buffers.clear();
+    }
+
     /// The data taken in next tells a demuxer of these tracks. It knows them once that has been
     /// pushed: a flush may come first.
     pub(crate) fn set_opened(&mut self, opened: Opened) {

@@ -219,8 +219,28 @@ pub fn uncut(media: &Synthetic, config: &Config, chunk: usize) -> Outcome {
     Outcome::of(items)
 }
 
+/// How a connection comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// It breaks.
+    Broken,
+    /// The body ends as bodies should.
+    Cleanly,
+}
+
 /// The stream, over connections that break after so many bytes each, and a last one that does not.
 pub fn cut(media: &Synthetic, config: &Config, chunk: usize, cuts: &[usize]) -> Outcome {
+    ended(media, config, chunk, cuts, Ends::Broken)
+}
+
+/// The same, where those connections end so.
+pub fn ended(
+    media: &Synthetic,
+    config: &Config,
+    chunk: usize,
+    cuts: &[usize],
+    ends: Ends,
+) -> Outcome {
     let mut receiver = Receiver::new(config.clone());
     let mut items = Vec::new();
     let mut requested = config.start.clone();
@@ -234,6 +254,9 @@ pub fn cut(media: &Synthetic, config: &Config, chunk: usize, cuts: &[usize]) -> 
             &mut items,
         )
         .unwrap();
+        if ends == Ends::Cleanly && cut != usize::MAX {
+            receiver.close(&mut items).unwrap();
+        }
         requested = receiver.position().request();
     }
     receiver.finish(&mut items).unwrap();

@@ -34,10 +34,23 @@ pub fn init() {
     });
 }
 
+/// The element alone, and the bin around it.
+pub const ELEMENTS: [&str; 2] = ["kvsgetmediasrc", "kvssrc"];
+
 /// The element, set up to play `stream` from `server`.
 pub fn source(server: &Server, stream: &str, properties: &[(&str, &str)]) -> gst::Element {
+    element(ELEMENTS[0], server, stream, properties)
+}
+
+/// One of [`ELEMENTS`], set up to play `stream` from `server`.
+pub fn element(
+    factory: &str,
+    server: &Server,
+    stream: &str,
+    properties: &[(&str, &str)],
+) -> gst::Element {
     init();
-    let src = gst::ElementFactory::make("kvsgetmediasrc").build().unwrap();
+    let src = gst::ElementFactory::make(factory).build().unwrap();
     set(
         &src,
         &[
@@ -233,7 +246,7 @@ pub struct Run {
 pub type OnFrame = Arc<dyn Fn(&str, &Frame) + Send + Sync>;
 
 impl Run {
-    /// `src ! matroskademux`, and on each pad a sink that clips as sinks do.
+    /// `src ! matroskademux`, or `kvssrc`, and on each pad a sink that clips as sinks do.
     pub fn demuxed(src: &gst::Element) -> Run {
         Run::with(src, None)
     }
@@ -246,12 +259,17 @@ impl Run {
     fn with(src: &gst::Element, on_frame: Option<OnFrame>) -> Run {
         let keep = on_frame.is_none();
         let run = Run::empty(src, keep);
-        let demuxer = gst::ElementFactory::make("matroskademux")
-            .name("demuxer")
-            .build()
-            .unwrap();
-        run.pipeline.add(&demuxer).unwrap();
-        src.link(&demuxer).unwrap();
+        let demuxer = if src.is::<gst::Bin>() {
+            src.clone()
+        } else {
+            let demuxer = gst::ElementFactory::make("matroskademux")
+                .name("demuxer")
+                .build()
+                .unwrap();
+            run.pipeline.add(&demuxer).unwrap();
+            src.link(&demuxer).unwrap();
+            demuxer
+        };
         let (seen, pipeline) = (run.seen.clone(), run.pipeline.downgrade());
         demuxer.connect_pad_added(move |_, pad| {
             let Some(pipeline) = pipeline.upgrade() else {
@@ -268,6 +286,18 @@ impl Run {
             sink.sync_state_with_parent().unwrap();
             pad.link(&sink.static_pad("sink").unwrap()).unwrap();
         });
+        // The bin gives other names to the pads of other tracks, and a sink without a pad has no end.
+        if src.is::<gst::Bin>() {
+            let pipeline = run.pipeline.downgrade();
+            src.connect_pad_removed(move |_, pad| {
+                if let Some(pipeline) = pipeline.upgrade()
+                    && let Some(sink) = pipeline.by_name(&format!("sink-{}", pad.name()))
+                {
+                    pipeline.remove(&sink).unwrap();
+                    sink.set_state(gst::State::Null).unwrap();
+                }
+            });
+        }
         run
     }
 
@@ -598,8 +628,19 @@ pub fn play_media(
     media: &Synthetic,
     properties: &[(&str, &str)],
 ) -> gst::Element {
+    play_media_with(ELEMENTS[0], server, stream, media, properties)
+}
+
+/// The same with one of [`ELEMENTS`].
+pub fn play_media_with(
+    factory: &str,
+    server: &Server,
+    stream: &str,
+    media: &Synthetic,
+    properties: &[(&str, &str)],
+) -> gst::Element {
     media.push_to(&server.stream(stream));
-    let src = source(server, stream, properties);
+    let src = element(factory, server, stream, properties);
     for (name, value) in until_last(media) {
         src.set_property_from_str(name, &value);
     }
