@@ -220,7 +220,8 @@ impl Worker {
                 Outcome::End => return self.end().await,
                 Outcome::Closed => return Ok(()),
             };
-            if let Ended::Failed(_) = ended {
+            if let Ended::Failed(error) = &ended {
+                (self.notify)(Notice::Failed(error.clone()));
                 self.quiet_since = Instant::now();
             }
             match self.retry.after(ended) {
@@ -313,6 +314,10 @@ impl Worker {
         self.progress("connect", format!("Receiving {stream}"), true);
         self.has_connected = true;
         self.stats.connected(&endpoint, body.request_id());
+        (self.notify)(Notice::Connected {
+            endpoint,
+            request_id: body.request_id().map(str::to_owned),
+        });
         Ok(body)
     }
 

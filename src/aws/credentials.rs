@@ -22,6 +22,10 @@ use std::{
 /// metadata service has to be asked several times, or for a single sign-on token to be renewed.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long before they expire credentials are renewed, less up to a half of it by chance: more than
+/// a clock is wrong by, and less than the shortest-lived ones live (15 minutes).
+const RENEWED_BEFORE: Duration = Duration::from_secs(60);
+
 /// What a role session is called in the account's logs.
 const SESSION_NAME: &str = "kvsgetmediasrc";
 
@@ -95,8 +99,11 @@ impl Credentials {
     /// A fresh configuration with these credentials: nothing in it has been asked for credentials
     /// yet, and nothing read earlier from files is in it.
     pub(super) async fn sdk_config(&self, region: Option<&str>) -> SdkConfig {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .identity_cache(IdentityCache::lazy().load_timeout(LOAD_TIMEOUT).build());
+        let cache = IdentityCache::lazy()
+            .load_timeout(LOAD_TIMEOUT)
+            .buffer_time(RENEWED_BEFORE);
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).identity_cache(cache.build());
         if let Some(region) = region {
             loader = loader.region(Region::new(region.to_owned()));
         }

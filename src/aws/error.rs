@@ -465,12 +465,27 @@ impl Call<'_> {
             ),
             _ => (
                 ErrorKind::NotAuthorized,
-                format!("no credentials from {source}: {causes}"),
+                format!(
+                    "no credentials from {source}: {causes}{}",
+                    self.sign_on_hint(&causes)
+                ),
             ),
         };
         let mut error = Error::new(kind, message).during(Operation::Credentials);
         error.code = code.map(str::to_owned);
         error
+    }
+
+    /// What helps where a single sign-on has run out, which the SDK does not call by its name.
+    fn sign_on_hint(&self, causes: &str) -> String {
+        let is_sign_on = causes.contains("SSO") || causes.contains("UnauthorizedException");
+        match self.config.credentials.root() {
+            Credentials::Profile(name) if is_sign_on => {
+                format!("; sign in again: aws sso login --profile {name}")
+            }
+            Credentials::Default if is_sign_on => "; sign in again: aws sso login".into(),
+            _ => String::new(),
+        }
     }
 
     /// Somebody else's text on one line, not too long, and without what the request keeps secret:

@@ -34,20 +34,29 @@ impl FileProvider {
     }
 
     async fn read(&self) -> provider::Result {
-        let mut attempt = 1;
-        loop {
-            let path = self.path.clone();
-            let read = move || parse(&text(&path)?, SystemTime::now());
-            let outcome = tokio::task::spawn_blocking(read)
-                .await
-                .map_err(CredentialsError::unhandled)?;
-            match outcome {
-                Err(error) if error.kind == ErrorKind::NotAuthorized && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    tokio::time::sleep(BETWEEN_ATTEMPTS).await;
-                }
-                outcome => return outcome.map_err(CredentialsError::provider_error),
+        let path = self.path.clone();
+        let look = move || parse(&text(&path)?, SystemTime::now());
+        until_whole(look)
+            .await
+            .map_err(CredentialsError::provider_error)
+    }
+}
+
+/// Looks again at what makes no sense.
+async fn until_whole(
+    look: impl Fn() -> Result<Credentials, Error> + Clone + Send + 'static,
+) -> Result<Credentials, Error> {
+    let mut attempt = 1;
+    loop {
+        let outcome = tokio::task::spawn_blocking(look.clone())
+            .await
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+        match outcome {
+            Err(error) if error.kind == ErrorKind::NotAuthorized && attempt < ATTEMPTS => {
+                attempt += 1;
+                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             }
+            outcome => return outcome,
         }
     }
 }
@@ -137,7 +146,13 @@ fn credentials(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::UNIX_EPOCH;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::UNIX_EPOCH,
+    };
 
     fn read(text: &str) -> Result<Credentials, Error> {
         // 2024-05-01T12:00:00Z
@@ -165,6 +180,22 @@ mod tests {
         }
         let without_token = read("CREDENTIALS AK 2024-05-01T13:00:00Z SECRET").unwrap();
         assert_eq!(without_token.session_token(), None);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_being_written_is_looked_at_again() {
+        let writing = |texts: &'static [&'static str]| {
+            let seen = Arc::new(AtomicUsize::new(0));
+            move || read(texts[seen.fetch_add(1, Ordering::Relaxed)])
+        };
+        let whole = until_whole(writing(&["", "CREDENTIALS AK", "CREDENTIALS AK SECRET"])).await;
+        assert_eq!(whole.unwrap().secret_access_key(), "SECRET");
+        let error = until_whole(writing(&["", "", "CREDENTIALS AK"])).await;
+        assert!(error.unwrap_err().message.contains("field 3"));
+        // What is old stays old.
+        let old = "CREDENTIALS AK 2024-05-01T12:00:00Z SECRET";
+        let error = until_whole(writing(&[old])).await;
+        assert_eq!(error.unwrap_err().kind, ErrorKind::ExpiredCredentials);
     }
 
     #[test]

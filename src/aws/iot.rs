@@ -13,7 +13,7 @@ use aws_credential_types::{
 };
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::{
@@ -147,7 +147,10 @@ impl IotProvider {
             .map_err(|error| self.unreachable(&error))?
             .into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await;
-        let body = body.map_err(|error| self.unreachable(&*error))?;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => nonsense("it is too long"),
+            false => self.unreachable(&*error),
+        })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }
 

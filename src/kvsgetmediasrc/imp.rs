@@ -11,6 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     item::Item,
     lock::lock,
+    notice::Notice,
     queue::{Popped, Queue},
     runtime,
     session::Session,
@@ -176,7 +177,19 @@ impl KvsGetMediaSrc {
         let weak = self.downgrade();
         let session = Session::spawn(runtime, config, queue.clone(), stats, move |notice| {
             if let Some(imp) = weak.upgrade() {
-                gst::debug!(CAT, imp = imp, "{notice:?}");
+                match &notice {
+                    Notice::Connected {
+                        endpoint,
+                        request_id,
+                    } => gst::info!(
+                        CAT,
+                        imp = imp,
+                        "Connected to {endpoint}, request {}",
+                        request_id.as_deref().unwrap_or("without an id")
+                    ),
+                    Notice::Failed(error) => gst::warning!(CAT, imp = imp, "{error}"),
+                    notice => gst::debug!(CAT, imp = imp, "{notice:?}"),
+                }
                 imp.progress.post_notice(imp.obj().upcast_ref(), &notice);
             }
         });
