@@ -43,11 +43,12 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 /// What a request or an answer holds and no log may, in lower case.
-const NEVER_SHOWN: [&str; 8] = [
+const NEVER_SHOWN: [&str; 9] = [
     "signature=",
     "aws4-hmac-sha256",
     "security-token",
-    "bearer",
+    "bearer ",
+    "bearer_token",
     "secretaccesskey",
     "secret_access_key",
     "sessiontoken",

@@ -2,14 +2,17 @@
 
 mod wire;
 
-use gstkvsgetmedia::aws::{Config, Credentials};
+use gstkvsgetmedia::aws::{Client, Config, Credentials};
 use gstkvsgetmedia::error::{Error, ErrorKind, Operation};
 use gstkvsgetmedia::request::{Selector, StreamId};
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use wire::*;
 
 // ---- requests ---------------------------------------------------------------------------------
@@ -218,11 +221,12 @@ async fn a_silent_body_outlives_every_timeout() {
     })
     .await;
     let client = connect(settings(&server, "silent")).await;
+    // The server's silence begins before its headers are here.
+    let started = Instant::now();
     let mut body = client
         .get_media(&server.url(), &Selector::Now)
         .await
         .expect("media");
-    let started = Instant::now();
     assert_eq!(all(&mut body).await, Ok(b"beforeafter".to_vec()));
     assert!(started.elapsed() >= silence);
     assert_eq!(body.next().await, None);

@@ -629,6 +629,33 @@ async fn child_role() {
 }
 
 #[test]
+fn a_profile_that_cannot_be_read_is_named() {
+    if is_child() {
+        return run(child_bad_profile());
+    }
+    let folder = Folder::new("bad-profile");
+    let config = folder.file("config", &format!("[profile cam]\n{MARKER}\n"));
+    let env = [("AWS_CONFIG_FILE", config.as_str())];
+    in_child("a_profile_that_cannot_be_read_is_named", &env);
+}
+
+async fn child_bad_profile() {
+    let server = Server::always("200 OK", "", "").await;
+    let config = Config {
+        credentials: Credentials::Profile("cam".into()),
+        ..settings(&server, "s")
+    };
+    let error = connect(config).await.data_endpoint().await;
+    let error = error.expect_err("not a profile");
+    println!("{error}");
+    assert_eq!(error.kind, ErrorKind::NotAuthorized, "{error}");
+    for part in ["profile `cam`", "could not parse"] {
+        assert!(error.message.contains(part), "{error}");
+    }
+    assert!(!format!("{error:?}").contains(MARKER), "{error}");
+}
+
+#[test]
 fn a_profile_may_be_a_process() {
     if is_child() {
         return run(child_process());

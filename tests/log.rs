@@ -3,7 +3,7 @@
 
 mod support;
 
-use gst::{DebugLevel, prelude::*};
+use gst::DebugLevel;
 use kvs_local::{Fault, Server};
 use std::{
     process::Command,

@@ -49,8 +49,7 @@ fn sources(folder: &Path, sts: &wire::Server, iot: &Iot) -> Vec<(&'static str, S
     );
     let profiles = format!(
         "[profile keys]\n{keys}[profile process]\ncredential_process=/bin/cat {process}\n\
-         [profile chained]\nrole_arn=arn:aws:iam::1:role/r\nsource_profile=keys\n\
-         [profile bad]\naws_access_key_id=AKIDEXAMPLE\n{SECRET}\n"
+         [profile chained]\nrole_arn=arn:aws:iam::1:role/r\nsource_profile=keys\n"
     );
     let soon = in_seconds(3600);
     vec![
@@ -225,7 +224,7 @@ fn play_sources(said: &mut String, server: &Server, media: &Synthetic) {
         ("keys", &[("profile", "keys")]),
         ("process", &[("profile", "process")]),
         ("chained", &[("profile", "chained")]),
-        ("bad", &[("profile", "bad")]),
+        ("nobody", &[("profile", "nobody")]),
         ("role", &[("credential-path", &file), role, external]),
         ("file", &[("credential-path", &file)]),
         ("bad-file", &[("credential-path", &bad_file)]),

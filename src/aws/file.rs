@@ -193,8 +193,7 @@ mod tests {
         let error = until_whole(writing(&["", "", "CREDENTIALS AK"])).await;
         assert!(error.unwrap_err().message.contains("field 3"));
         // What is old stays old.
-        let old = "CREDENTIALS AK 2024-05-01T12:00:00Z SECRET";
-        let error = until_whole(writing(&[old])).await;
+        let error = until_whole(writing(&["CREDENTIALS AK 2024-05-01T12:00:00Z SECRET"])).await;
         assert_eq!(error.unwrap_err().kind, ErrorKind::ExpiredCredentials);
     }
 

@@ -215,7 +215,7 @@ mod tests {
                 "key-path is missing",
             ),
             ("endpoint=", "endpoint=https://", "endpoint: "),
-            ("endpoint=", "endpoint=user@", "endpoint: "),
+            ("endpoint=", "endpoint=path/", "endpoint: "),
             ("CameraAlias", "a/b", "role-aliases: "),
             (
                 "CameraAlias",
@@ -237,6 +237,9 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Settings, "{error}");
             assert!(error.message.starts_with("iot-certificate: "), "{error}");
             assert!(error.message.contains(says), "{error}");
+        }
+        for not_host in ["user@host", "host?x", "host#x", "host:port", ""] {
+            assert!(!is_host(not_host), "{not_host}");
         }
         for host in ["localhost", "localhost:8443", "127.0.0.1:1", "[::1]:8443"] {
             assert!(is_host(host), "{host}");
