@@ -10,6 +10,7 @@ use gstkvsgetmedia::{
     error::{Error, ErrorKind, Operation},
     request::{Selector, StreamId},
 };
+use kvs_local::synth::Synthetic;
 use std::{
     path::Path,
     sync::{
@@ -827,13 +828,15 @@ async fn a_bad_file_is_named_and_not_quoted() {
     assert!(server.requests().is_empty());
 }
 
-/// The element, asking with credentials that `properties` name instead of the server's own.
+/// The element, asking with credentials that `properties` name instead of the server's own, for a
+/// stream that has the first fragment of `media` so far.
 fn with_credentials(
     server: &kvs_local::Server,
-    media: &kvs_local::synth::Synthetic,
+    media: &Synthetic,
     properties: &[(&str, &str)],
 ) -> gst::Element {
-    media.push_to(&server.stream("cam"));
+    let first = media.fragments[0].new_fragment();
+    server.stream("cam").push_fragment(first);
     let src = source(server, "cam", &[("max-retries", "2")]);
     for name in ["access-key", "secret-key"] {
         src.set_property(name, None::<String>);
@@ -843,6 +846,13 @@ fn with_credentials(
         src.set_property_from_str(name, &value);
     }
     src
+}
+
+/// The stream goes on.
+fn push_rest(server: &kvs_local::Server, media: &Synthetic) {
+    for fragment in &media.fragments[1..] {
+        server.stream("cam").push_fragment(fragment.new_fragment());
+    }
 }
 
 #[test]
@@ -873,6 +883,7 @@ fn a_file_is_read_again_before_it_expires() {
     server.set_credentials("AK2", "secret-AK2", Some("token-AK2"));
     write("AK2");
     server.expire_credentials("AK1");
+    push_rest(&server, &media);
     run.wait_eos();
     let log = run.stop();
     assert_media(&log, &media, "renewed");
@@ -906,6 +917,7 @@ fn a_file_is_read_again_after_a_refusal() {
             write("AK2");
         }
         server.remove_credentials("AK1");
+        push_rest(&server, &media);
         if renewed {
             run.wait_eos();
             let log = run.stop();
@@ -1150,6 +1162,7 @@ fn a_devices_credentials_are_renewed_while_it_plays() {
     }));
     let structure = iot.structure();
     let src = with_credentials(&server, &media, &[("iot-certificate", &structure)]);
+    push_rest(&server, &media);
     let run = Run::demuxed(&src);
     run.play();
     run.wait_eos();
@@ -1181,6 +1194,7 @@ fn a_devices_credentials_are_renewed_when_refused() {
     run.play();
     run.wait("the first fragment", |log| !log.fragments().is_empty());
     server.expire_credentials("AKIOT1");
+    push_rest(&server, &media);
     run.wait_eos();
     let log = run.stop();
     assert_media(&log, &media, "renewed");

@@ -195,7 +195,9 @@ fn child() {
             server.fault(fault.stream(name));
         }
         let src = play_media(&server, name, &media, &keys);
-        set(&src, &[("connect-timeout", "200")]);
+        if name == "silent" {
+            set(&src, &[("connect-timeout", "200")]);
+        }
         say(&mut said, &Run::demuxed(&src));
     }
     server.clear_faults();

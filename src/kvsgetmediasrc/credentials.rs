@@ -6,6 +6,7 @@ use crate::{
     error::Error,
     request::StreamId,
 };
+use gst::prelude::*;
 use std::time::Duration;
 use url::Url;
 
@@ -97,12 +98,12 @@ fn iot_certificate(
             ));
         }
     }
-    // gst-launch makes a number of what looks like one.
+    // gst-launch makes a number, or flags, of what looks like that: 7, ca:fe.
     let text = |field: &str| {
         let value = structure.value(field).ok()?;
         let text = match value.get::<String>() {
             Ok(text) => text,
-            Err(_) => value.get::<i32>().ok()?.to_string(),
+            Err(_) => value.serialize().ok()?.to_string(),
         };
         Some(text).filter(|text| !text.is_empty())
     };
@@ -219,7 +220,7 @@ mod tests {
             ("CameraAlias", "a/b", "role-aliases: "),
             (
                 "CameraAlias",
-                "a,iot-thing-name=\"a b\"",
+                "a,iot-thing-name=\"no good\"",
                 "iot-thing-name: ",
             ),
             (
