@@ -32,6 +32,9 @@ fn chunks(body: &Bytes) -> Vec<Bytes> {
     body.chunks(CHUNK).map(Bytes::copy_from_slice).collect()
 }
 
+/// What takes the chunks of a body.
+type Part = fn(Vec<Bytes>);
+
 fn receiver(raw: bool) -> Receiver {
     Receiver::new(receiver::Config {
         start: Selector::Earliest,
@@ -103,7 +106,7 @@ fn core(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("frames of {label}"));
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.sample_size(20);
-        let parts: [(&str, fn(Vec<Bytes>)); 5] = [
+        let parts: [(&str, Part); 5] = [
             ("copy", copy),
             ("reader", read),
             ("assembler", assemble),

@@ -28,7 +28,8 @@
 //!   each [`item::Item`] into a buffer, an event or a message.
 //! - [`kvssrc`] is a bin of that element and a demuxer, with a pad for each track.
 //! - [`error`], [`item`], [`notice`], [`request`] and [`stats`] are what the parts say to each
-//!   other; [`runtime`] holds the threads that sessions of all elements share.
+//!   other; [`runtime`] holds the threads that sessions of all elements share, and `log` brings
+//!   what the SDK says on them into GStreamer's log.
 
 pub mod aws;
 pub mod checkpoint;
@@ -39,6 +40,7 @@ pub mod item;
 pub mod kvsgetmediasrc;
 pub mod kvssrc;
 mod lock;
+mod log;
 pub mod notice;
 pub mod queue;
 pub mod receiver;

@@ -1,5 +1,6 @@
 //! What a session tells the application past the queue.
 
+use crate::error::Error;
 use std::time::Duration;
 
 /// What the application hears at once, whatever waits in the queue.
@@ -14,6 +15,16 @@ pub enum Notice {
         /// Whether it is done.
         done: bool,
     },
+    /// Response headers have come; the bus does not hear of it.
+    Connected {
+        /// Where the media comes from.
+        endpoint: String,
+        /// The service's id of the request.
+        request_id: Option<String>,
+    },
+    /// A connection, or the attempt to make one, has failed; what follows is said by
+    /// [`Reconnect`](Notice::Reconnect), or by the session's end.
+    Failed(Error),
     /// A connection ended and another is about to be made.
     Reconnect {
         /// Why the last one ended.

@@ -4,6 +4,7 @@
 //! runtime is our own: an application's may be of another kind, or end before the element does.
 
 use crate::error::{Error, ErrorKind};
+use crate::log;
 use once_cell::sync::OnceCell;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -20,6 +21,7 @@ pub fn handle() -> Result<&'static Handle, Error> {
             Builder::new_multi_thread()
                 .worker_threads(WORKER_THREADS)
                 .thread_name("kvsgetmedia")
+                .on_thread_start(log::listen)
                 .enable_all()
                 .build()
         })

@@ -231,6 +231,7 @@ impl Worker {
             };
             let mut failure = None;
             if let Ended::Failed(error) = &ended {
+                (self.notify)(Notice::Failed(error.clone()));
                 self.quiet_since = Instant::now();
                 failure = Some(error.to_string());
             }
@@ -334,6 +335,10 @@ impl Worker {
         self.progress("connect", format!("Receiving {stream}"), true);
         self.has_connected = true;
         self.stats.connected(&endpoint, body.request_id());
+        (self.notify)(Notice::Connected {
+            endpoint,
+            request_id: body.request_id().map(str::to_owned),
+        });
         Ok(body)
     }
 

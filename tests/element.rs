@@ -200,6 +200,21 @@ fn settings_errors_name_the_property() {
             "profile: set together with access-key",
         ),
         (
+            &[
+                ("stream-name", "c"),
+                ("profile", "p"),
+                ("credential-path", "/c"),
+            ],
+            "credential-path: set together with profile",
+        ),
+        (
+            &[
+                ("stream-name", "c"),
+                ("iot-certificate", "iot-certificate,endpoint=e"),
+            ],
+            "iot-certificate: cert-path is missing",
+        ),
+        (
             &[("stream-name", "c"), ("external-id", "x")],
             "external-id: set without role-arn",
         ),
@@ -362,6 +377,8 @@ fn every_property_is_described() {
         "profile",
         "role-arn",
         "external-id",
+        "credential-path",
+        "iot-certificate",
         "endpoint-url",
         "data-endpoint-url",
         "payload",
@@ -498,6 +515,8 @@ fn uri_makes_the_element_and_is_read_back() {
             ("profile", "hush"),
             ("role-arn", "hush"),
             ("external-id", "hush"),
+            ("credential-path", "/hush"),
+            ("iot-certificate", "iot-certificate,endpoint=hush"),
         ],
     );
     set(
@@ -524,6 +543,11 @@ fn bad_uris_are_refused_and_change_nothing() {
         (
             "kvs://other?data-endpoint-url=http://evil",
             "data-endpoint-url",
+        ),
+        ("kvs://other?credential-path=/hush", "credential-path"),
+        (
+            "kvs://other?iot-certificate=iot-certificate,endpoint%3Dhush",
+            "iot-certificate",
         ),
         ("kvs://user:hush@other", "user info"),
         ("kvs://other?colour=red", "colour"),

@@ -1,5 +1,9 @@
 //! Who asks.
 
+use super::{
+    file::FileProvider,
+    iot::{IotCertificate, IotProvider},
+};
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, identity::IdentityCache,
     profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
@@ -9,6 +13,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    path::PathBuf,
     pin::Pin,
     time::Duration,
 };
@@ -16,6 +21,10 @@ use std::{
 /// How long the chain may take to come up with credentials: enough for an instance role whose
 /// metadata service has to be asked several times, or for a single sign-on token to be renewed.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long before they expire credentials are renewed, less up to a half of it by chance: more than
+/// a clock is wrong by, and less than the shortest-lived ones live (15 minutes).
+const RENEWED_BEFORE: Duration = Duration::from_secs(60);
 
 /// What a role session is called in the account's logs.
 const SESSION_NAME: &str = "kvsgetmediasrc";
@@ -37,6 +46,11 @@ pub enum Credentials {
         /// The session token that belongs to temporary keys.
         session_token: Option<String>,
     },
+    /// A file of kvssink's format, read again before what is in it expires, and at the latest every
+    /// 15 minutes.
+    File(PathBuf),
+    /// Temporary credentials from AWS IoT, for a device's certificate.
+    Iot(IotCertificate),
     /// A role, assumed through STS by whoever `base` is.
     AssumeRole {
         /// The role's ARN.
@@ -62,6 +76,11 @@ impl Credentials {
             Credentials::Default => "the SDK's default chain".into(),
             Credentials::Profile(name) => format!("profile `{name}`"),
             Credentials::Static { .. } => "the access-key and secret-key properties".into(),
+            Credentials::File(path) => format!("the file {} (credential-path)", path.display()),
+            Credentials::Iot(iot) => format!(
+                "role alias {} for thing {} at {} (iot-certificate)",
+                iot.role_alias, iot.thing_name, iot.endpoint
+            ),
             Credentials::AssumeRole { role_arn, base, .. } => {
                 format!("role {role_arn}, assumed with those of {}", base.source())
             }
@@ -80,8 +99,11 @@ impl Credentials {
     /// A fresh configuration with these credentials: nothing in it has been asked for credentials
     /// yet, and nothing read earlier from files is in it.
     pub(super) async fn sdk_config(&self, region: Option<&str>) -> SdkConfig {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .identity_cache(IdentityCache::lazy().load_timeout(LOAD_TIMEOUT).build());
+        let cache = IdentityCache::lazy()
+            .load_timeout(LOAD_TIMEOUT)
+            .buffer_time(RENEWED_BEFORE);
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).identity_cache(cache.build());
         if let Some(region) = region {
             loader = loader.region(Region::new(region.to_owned()));
         }
@@ -127,6 +149,12 @@ impl Credentials {
                     None,
                     "kvsgetmediasrc",
                 )),
+                Credentials::File(path) => {
+                    SharedCredentialsProvider::new(FileProvider::new(path.clone()))
+                }
+                Credentials::Iot(iot) => {
+                    SharedCredentialsProvider::new(IotProvider::new(iot.clone()))
+                }
                 Credentials::AssumeRole {
                     role_arn,
                     external_id,
@@ -159,6 +187,8 @@ impl PartialEq for Credentials {
         match (self, other) {
             (Default, Default) => true,
             (Profile(a), Profile(b)) => a == b,
+            (File(a), File(b)) => a == b,
+            (Iot(a), Iot(b)) => a == b,
             (
                 Static {
                     access_key: a,
@@ -197,6 +227,8 @@ impl Hash for Credentials {
         match self {
             Credentials::Default => {}
             Credentials::Profile(name) => name.hash(state),
+            Credentials::File(path) => path.hash(state),
+            Credentials::Iot(iot) => iot.hash(state),
             Credentials::Static {
                 access_key,
                 secret_key,
@@ -222,6 +254,8 @@ impl fmt::Debug for Credentials {
             Credentials::Default => f.write_str("Default"),
             Credentials::Profile(name) => f.debug_tuple("Profile").field(name).finish(),
             Credentials::Static { .. } => f.debug_struct("Static").finish_non_exhaustive(),
+            Credentials::File(path) => f.debug_tuple("File").field(path).finish(),
+            Credentials::Iot(iot) => f.debug_tuple("Iot").field(iot).finish(),
             Credentials::AssumeRole { role_arn, base, .. } => f
                 .debug_struct("AssumeRole")
                 .field("role_arn", role_arn)

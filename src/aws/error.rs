@@ -3,7 +3,11 @@
 //! The SDK's own texts say little ("dispatch failure", "service error"); what happened stands in the
 //! chain of sources below them, in the response's headers, and in what the request said.
 
-use super::{Config, Credentials, credentials::LOAD_TIMEOUT, probe::Seen};
+use super::{
+    Config, Credentials,
+    credentials::LOAD_TIMEOUT,
+    probe::{Seen, redact},
+};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::request::StreamId;
 use aws_credential_types::provider::error::CredentialsError;
@@ -404,6 +408,15 @@ impl Call<'_> {
     /// Credentials that could not be had.
     fn credentials(&self, error: &CredentialsError) -> Error {
         let source = self.config.credentials.source();
+        // One of our own providers, which knows what it means.
+        if let Some(own) = find::<Error>(error) {
+            let message = format!("no credentials from {source}: {}", self.clean(&own.message));
+            return Error {
+                message,
+                ..own.clone()
+            }
+            .during(Operation::Credentials);
+        }
         let causes = self.causes(error);
         let has = |words: &[&str]| words.iter().any(|word| causes.contains(word));
         let code = find::<ErrorMetadata>(error).and_then(ErrorMetadata::code);
@@ -452,7 +465,10 @@ impl Call<'_> {
             ),
             _ => (
                 ErrorKind::NotAuthorized,
-                format!("no credentials from {source}: {causes}"),
+                format!(
+                    "no credentials from {source}: {causes}{}",
+                    self.sign_on_hint(&causes)
+                ),
             ),
         };
         let mut error = Error::new(kind, message).during(Operation::Credentials);
@@ -460,10 +476,21 @@ impl Call<'_> {
         error
     }
 
+    /// What helps where a single sign-on has run out, which the SDK does not call by its name.
+    fn sign_on_hint(&self, causes: &str) -> String {
+        let is_sign_on = causes.contains("SSO") || causes.contains("UnauthorizedException");
+        match self.config.credentials.root() {
+            Credentials::Profile(name) if is_sign_on => {
+                format!("; sign in again: aws sso login --profile {name}")
+            }
+            Credentials::Default if is_sign_on => "; sign in again: aws sso login".into(),
+            _ => String::new(),
+        }
+    }
+
     /// Somebody else's text on one line, not too long, and without what the request keeps secret:
     /// services quote canonical requests and headers.
     fn clean(&self, text: &str) -> String {
-        let mut text = text.to_owned();
         let mut secrets: Vec<&str> = self.seen.secrets.iter().map(String::as_str).collect();
         if let Credentials::Static {
             secret_key,
@@ -474,12 +501,7 @@ impl Call<'_> {
             secrets.push(secret_key);
             secrets.extend(session_token.as_deref());
         }
-        // The longest first: a shorter one may be a part of it.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        for secret in secrets.into_iter().filter(|secret| !secret.is_empty()) {
-            text = text.replace(secret, "…");
-        }
-        shorten(&text)
+        shorten(&redact(text, secrets))
     }
 }
 
@@ -515,12 +537,14 @@ fn chain<'a>(
     })
 }
 
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+pub(super) fn find<'a, E: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a E> {
     chain(error).find_map(|error| error.downcast_ref())
 }
 
 /// The texts of the error and its sources, without those that say nothing or say it again.
-fn causes(error: &(dyn StdError + 'static)) -> String {
+pub(super) fn causes(error: &(dyn StdError + 'static)) -> String {
     /// What the SDK and hyper say on each floor of a failure.
     const EMPTY: [&str; 11] = [
         "dispatch failure",
@@ -554,7 +578,7 @@ fn causes(error: &(dyn StdError + 'static)) -> String {
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     // From here on the service would repeat the request's headers.
     let text = text
         .split("The Canonical String")

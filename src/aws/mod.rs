@@ -19,7 +19,9 @@ mod config;
 mod credentials;
 mod endpoint;
 mod error;
+mod file;
 mod flight;
+mod iot;
 mod limiter;
 mod media;
 mod probe;
@@ -27,7 +29,9 @@ mod sdk;
 
 pub use config::Config;
 pub use credentials::Credentials;
+pub use iot::IotCertificate;
 pub use media::Body;
+pub(crate) use probe::{LOG, current_call, without_secrets};
 
 use crate::error::{Error, ErrorKind, Operation};
 use crate::request::Selector;
@@ -118,8 +122,9 @@ impl Client {
         let context = self.context().await?;
         let look_up = async {
             let permit = inner.endpoint_calls.acquire().await;
-            let probe = Probe::default();
-            let answer = endpoint::look_up(&inner.config, &context, &probe).await;
+            let probe = Probe::new(Operation::GetDataEndpoint, inner.config.stream.name());
+            let look_up = endpoint::look_up(&inner.config, &context, &probe);
+            let answer = probe.watch(look_up).await;
             permit.answered();
             let call = self.call(Operation::GetDataEndpoint, &context, &probe);
             let endpoint = answer
@@ -156,8 +161,10 @@ impl Client {
         config::check_url("data endpoint", endpoint)?;
         let permit = self.inner.media_calls.acquire().await;
         let context = self.context().await?;
-        let probe = Probe::default();
-        let output = media::get_media(&self.inner.config, &context, &probe, endpoint, start)?.await;
+        let config = &self.inner.config;
+        let probe = Probe::new(Operation::GetMedia, config.stream.name());
+        let call = media::get_media(config, &context, &probe, endpoint, start)?;
+        let output = probe.watch(call).await;
         permit.answered();
         match output {
             Ok(output) => Ok(Body::new(output.payload, probe.seen().request_id, &probe)),

@@ -1,7 +1,7 @@
 //! What the SDK does not tell about a call: which host it asked, when it said it was, and what the
-//! answer's headers were.
+//! answer's headers were; and which call it is that the SDK's log speaks of.
 
-use crate::lock::lock;
+use crate::{error::Operation, lock::lock};
 use aws_sdk_kinesisvideo::{
     config::{
         ConfigBag, Intercept, RuntimeComponents,
@@ -15,13 +15,56 @@ use aws_sdk_kinesisvideo::{
 use aws_smithy_types::{DateTime, date_time::Format};
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use url::Url;
 
+/// The target of our own lines between those of the SDK.
+pub(crate) const LOG: &str = "kvs_aws";
+
+tokio::task_local! {
+    /// The call that is being worked at.
+    static CURRENT: Probe;
+}
+
 /// Observes one call.
-#[derive(Clone, Default)]
-pub(super) struct Probe(Arc<Mutex<Seen>>);
+#[derive(Clone)]
+pub(super) struct Probe(Arc<Inner>);
+
+struct Inner {
+    operation: Operation,
+    /// Counts the calls of the process: what the lines of a log that belong together share.
+    number: u64,
+    stream: String,
+    seen: Mutex<Seen>,
+}
+
+/// Which call is being worked at, as a line of a log begins; its request id too, once that is known.
+pub(crate) fn current_call() -> Option<String> {
+    CURRENT.try_with(ToString::to_string).ok()
+}
+
+/// The text without what the call that is being worked at keeps secret.
+pub(crate) fn without_secrets(text: &str) -> String {
+    CURRENT
+        .try_with(|probe| redact(text, lock(&probe.0.seen).secrets.iter().map(String::as_str)))
+        .unwrap_or_else(|_| text.to_owned())
+}
+
+/// The text with each of the secrets in it replaced.
+pub(super) fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) -> String {
+    let mut secrets: Vec<&str> = secrets.into_iter().filter(|s| !s.is_empty()).collect();
+    // The longest first: a shorter one may be a part of it.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let mut text = text.to_owned();
+    for secret in secrets {
+        text = text.replace(secret, "…");
+    }
+    text
+}
 
 /// What a [`Probe`] saw. Not `Debug`: it knows secrets, to keep them out of messages.
 #[derive(Clone, Default)]
@@ -42,14 +85,45 @@ pub(super) struct Seen {
 const REQUEST_ID: [&str; 3] = ["x-amzn-requestid", "x-amz-requestid", "x-amz-request-id"];
 
 impl Probe {
+    pub fn new(operation: Operation, stream: &str) -> Self {
+        static CALLS: AtomicU64 = AtomicU64::new(1);
+        Probe(Arc::new(Inner {
+            operation,
+            number: CALLS.fetch_add(1, Ordering::Relaxed),
+            stream: stream.to_owned(),
+            seen: Mutex::default(),
+        }))
+    }
+
+    /// The call, in whose name the SDK speaks meanwhile.
+    pub async fn watch<T>(&self, call: impl Future<Output = T>) -> T {
+        CURRENT.scope(self.clone(), call).await
+    }
+
     pub fn seen(&self) -> Seen {
-        lock(&self.0).clone()
+        lock(&self.0.seen).clone()
     }
 }
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Probe")
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            operation,
+            number,
+            stream,
+            seen: _,
+        } = &*self.0;
+        write!(f, "{operation} #{number} of {stream}")?;
+        if let Some(request_id) = &lock(&self.0.seen).request_id {
+            write!(f, ", request {request_id}")?;
+        }
+        f.write_str(": ")
     }
 }
 
@@ -66,7 +140,7 @@ impl Intercept for Probe {
     ) -> Result<(), BoxError> {
         let request = context.request();
         let headers = request.headers();
-        let mut seen = lock(&self.0);
+        let mut seen = lock(&self.0.seen);
         seen.host = Url::parse(request.uri()).ok().and_then(|url| {
             let host = url.host_str()?;
             Some(match url.port() {
@@ -85,6 +159,9 @@ impl Intercept for Probe {
                 seen.secrets.push(signature.to_owned());
             }
         }
+        drop(seen);
+        let uri = request.uri().split('?').next().unwrap_or_default();
+        tracing::info!(target: LOG, "{} {uri}", request.method());
         Ok(())
     }
 
@@ -96,7 +173,7 @@ impl Intercept for Probe {
     ) -> Result<(), BoxError> {
         let response: &HttpResponse = context.response();
         let headers = response.headers();
-        let mut seen = lock(&self.0);
+        let mut seen = lock(&self.0.seen);
         seen.request_id = REQUEST_ID
             .iter()
             .find_map(|name| headers.get(name))
@@ -105,6 +182,8 @@ impl Intercept for Probe {
             .get("date")
             .and_then(|date| DateTime::from_str(date, Format::HttpDate).ok())
             .map(|date| date.secs());
+        drop(seen);
+        tracing::info!(target: LOG, "answered with HTTP {}", response.status());
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     error::{Error, ErrorKind},
     item::Item,
     lock::lock,
+    notice::Notice,
     queue::{Popped, Queue},
     resume::Point,
     runtime,
@@ -236,7 +237,19 @@ impl KvsGetMediaSrc {
         let weak = self.downgrade();
         let session = Session::spawn(runtime, config, queue.clone(), stats, move |notice| {
             if let Some(imp) = weak.upgrade() {
-                gst::debug!(CAT, imp = imp, "{notice:?}");
+                match &notice {
+                    Notice::Connected {
+                        endpoint,
+                        request_id,
+                    } => gst::info!(
+                        CAT,
+                        imp = imp,
+                        "Connected to {endpoint}, request {}",
+                        request_id.as_deref().unwrap_or("without an id")
+                    ),
+                    Notice::Failed(error) => gst::warning!(CAT, imp = imp, "{error}"),
+                    notice => gst::debug!(CAT, imp = imp, "{notice:?}"),
+                }
                 imp.progress.post_notice(imp.obj().upcast_ref(), &notice);
             }
         });

@@ -5,11 +5,13 @@
 //! | `imp` | the life of the element: states, the streaming thread, queries |
 //! | `properties` | one table of all settings: names, ranges, defaults, descriptions |
 //! | `settings` | their values, and every check of them |
+//! | `credentials` | those of them that say who asks |
 //! | `uri` | the same as a `kvs://` URI |
 //! | `stream` | items as buffers and segments |
 //! | `messages` | items, notices and errors as events and messages |
 //! | `tags` | the registered tags |
 
+mod credentials;
 mod imp;
 pub(crate) mod messages;
 pub(crate) mod properties;

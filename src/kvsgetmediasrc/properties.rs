@@ -199,6 +199,21 @@ fn secret(name: &str, nick: &str, blurb: &str, field: Field<Option<Secret>>) -> 
     }
 }
 
+/// A structure; it cannot stand in a URI.
+fn structure(
+    name: &str,
+    nick: &str,
+    blurb: &str,
+    field: Field<Option<gst::Structure>>,
+) -> Property {
+    let spec = glib::ParamSpecBoxed::builder::<gst::Structure>(name)
+        .nick(nick)
+        .blurb(blurb)
+        .mutable_ready()
+        .build();
+    plain(InUri::Never, spec, field)
+}
+
 fn uint(name: &str, nick: &str, blurb: &str, minimum: u32, field: Field<u32>) -> Property {
     let spec = glib::ParamSpecUInt::builder(name)
         .nick(nick)
@@ -379,8 +394,7 @@ fn table() -> Vec<Property> {
             InUri::Never,
             "profile",
             "Profile",
-            "Profile of the AWS configuration files to take credentials from, instead of \
-             access-key. Unset: as the AWS SDK finds it (AWS_PROFILE, else default)",
+            "Profile of the AWS configuration files to take credentials from. Unset: as the AWS SDK finds it (AWS_PROFILE, else default)",
             field!(profile),
         ),
         text(
@@ -397,6 +411,24 @@ fn table() -> Vec<Property> {
             "External id",
             "External id that the role of role-arn asks for. Unset: none",
             field!(external_id),
+        ),
+        text(
+            InUri::Never,
+            "credential-path",
+            "Credential file",
+            "File of kvssink's format to take credentials from: CREDENTIALS accessKey secretKey, or \
+             CREDENTIALS accessKey expiration secretKey sessionToken. Read again before they expire, \
+             and when they are refused. Unset: none",
+            field!(credential_path),
+        ),
+        structure(
+            "iot-certificate",
+            "IoT certificate",
+            "Certificate to get credentials from AWS IoT with, as in kvssink: a structure \
+             iot-certificate with the strings endpoint, cert-path, key-path, ca-path, role-aliases \
+             and, if it is not the stream's name, iot-thing-name; connection-timeout (3) and \
+             completion-timeout (5) in seconds. Unset: none",
+            field!(iot_certificate),
         ),
         text(
             InUri::Never,

@@ -1,6 +1,6 @@
 //! The values of the properties, and every check of them.
 
-use super::{ConnectAudio, Mode, Payload, StartSelector, TimestampSource};
+use super::{ConnectAudio, Mode, Payload, StartSelector, TimestampSource, credentials::is_host};
 use crate::{
     aws, checkpoint,
     error::{Error, ErrorKind},
@@ -66,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) profile: Option<String>,
     pub(crate) role_arn: Option<String>,
     pub(crate) external_id: Option<String>,
+    pub(crate) credential_path: Option<String>,
+    pub(crate) iot_certificate: Option<gst::Structure>,
     pub(crate) endpoint_url: Option<String>,
     pub(crate) data_endpoint_url: Option<String>,
     pub(crate) payload: Payload,
@@ -101,6 +103,8 @@ impl Default for Settings {
             profile: None,
             role_arn: None,
             external_id: None,
+            credential_path: None,
+            iot_certificate: None,
             endpoint_url: None,
             data_endpoint_url: None,
             payload: Payload::default(),
@@ -128,7 +132,7 @@ pub(crate) struct Plan {
 }
 
 /// What is wrong with a property, and what to do about it.
-fn wrong(property: &str, message: impl fmt::Display) -> Error {
+pub(super) fn wrong(property: &str, message: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Settings, format!("{property}: {message}"))
 }
 
@@ -163,8 +167,8 @@ impl Settings {
             session: session::Config {
                 aws: aws::Config {
                     region,
+                    credentials: self.credentials(&stream)?,
                     stream,
-                    credentials: self.credentials()?,
                     endpoint_url: self.endpoint_url.clone(),
                     data_endpoint_url: self.data_endpoint_url.clone(),
                     connect_timeout: Duration::from_millis(self.connect_timeout.into()),
@@ -333,48 +337,6 @@ impl Settings {
             },
         }))
     }
-
-    fn credentials(&self) -> Result<aws::Credentials, Error> {
-        let base = match (&self.access_key, &self.secret_key, &self.profile) {
-            (Some(_), None, _) => {
-                return Err(wrong("secret-key", "not set; access-key needs it"));
-            }
-            (None, Some(_), _) => {
-                return Err(wrong("access-key", "not set; secret-key needs it"));
-            }
-            (None, None, _) if self.session_token.is_some() => {
-                return Err(wrong(
-                    "session-token",
-                    "set without access-key and secret-key; set them too",
-                ));
-            }
-            (Some(_), Some(_), Some(_)) => {
-                return Err(wrong(
-                    "profile",
-                    "set together with access-key; set only one of them",
-                ));
-            }
-            (Some(access_key), Some(secret_key), None) => aws::Credentials::Static {
-                access_key: access_key.clone(),
-                secret_key: secret_key.expose().to_owned(),
-                session_token: self
-                    .session_token
-                    .as_ref()
-                    .map(|token| token.expose().to_owned()),
-            },
-            (None, None, Some(profile)) => aws::Credentials::Profile(profile.clone()),
-            (None, None, None) => aws::Credentials::Default,
-        };
-        match (&self.role_arn, &self.external_id) {
-            (None, None) => Ok(base),
-            (None, Some(_)) => Err(wrong("external-id", "set without role-arn; set that too")),
-            (Some(role_arn), external_id) => Ok(aws::Credentials::AssumeRole {
-                role_arn: role_arn.clone(),
-                external_id: external_id.clone(),
-                base: Box::new(base),
-            }),
-        }
-    }
 }
 
 /// Checks one string by itself; the message says what it must be.
@@ -400,6 +362,13 @@ pub(crate) fn check_text(name: &str, text: &str) -> Result<(), String> {
         }
         "aws-region" if !all(|c| c.is_ascii_alphanumeric() || c == '-') => {
             must("a region's name, such as eu-west-1")
+        }
+        "endpoint" if !is_host(text) => must("a host, without https://"),
+        "role-aliases" if !all(|c| c.is_ascii_alphanumeric() || "_=,@-".contains(c)) => {
+            must("one role alias: letters, digits, '_', '=', ',', '@' and '-'")
+        }
+        "iot-thing-name" if !all(|c| c.is_ascii_alphanumeric() || "_:.-".contains(c)) => {
+            must("letters, digits, '_', ':' and '-'")
         }
         "role-arn" if !is_role_arn(text) => must("of the form arn:aws:iam::ACCOUNT:role/NAME"),
         // Not quoted: it may hold a password.
@@ -645,29 +614,6 @@ mod tests {
                 .message
                 .starts_with("end-timestamp:")
         );
-    }
-
-    #[test]
-    fn roles_stand_on_any_credentials() {
-        let role = "arn:aws:iam::123456789012:role/reader";
-        let settings = Settings {
-            profile: some("cameras"),
-            role_arn: some(role),
-            external_id: some("42"),
-            ..named()
-        };
-        match settings.plan().unwrap().session.aws.credentials {
-            aws::Credentials::AssumeRole {
-                role_arn,
-                external_id,
-                base,
-            } => {
-                assert_eq!(role_arn, role);
-                assert_eq!(external_id.as_deref(), Some("42"));
-                assert!(matches!(*base, aws::Credentials::Profile(name) if name == "cameras"));
-            }
-            other => panic!("{other:?}"),
-        }
     }
 
     #[test]

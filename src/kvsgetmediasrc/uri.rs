@@ -14,9 +14,6 @@ use url::{Url, form_urlencoded};
 
 pub(crate) const SCHEME: &str = "kvs";
 
-/// Keys of the interface that have no property yet but would say who asks.
-const NEVER_KEYS: &[&str] = &["credential-path", "iot-certificate"];
-
 /// A `kvs://` URI, each value checked by itself.
 #[derive(Debug)]
 pub(crate) struct KvsUri {
@@ -97,9 +94,7 @@ impl KvsUri {
 
     fn add(&mut self, key: &str, text: &str) -> Result<(), BadUri> {
         let property = properties::find(key);
-        if NEVER_KEYS.contains(&key)
-            || property.is_some_and(|property| property.in_uri == InUri::Never)
-        {
+        if property.is_some_and(|property| property.in_uri == InUri::Never) {
             return bad(format!(
                 "{key}: does not belong in a URI; set the property instead"
             ));
