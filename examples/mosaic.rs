@@ -85,10 +85,17 @@ fn camera(
     let bin = gst::parse::bin_from_description(
         &format!(
             "kvsgetmediasrc name=source-{index} ! decodebin ! videoconvert ! videoscale \
-             ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 ! queue"
+             ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 \
+             ! queue name=pictures-{index}"
         ),
-        true,
+        // Not a pad for each that is unlinked yet: the decoder's will be.
+        false,
     )?;
+    let pictures = bin.by_name(&format!("pictures-{index}"));
+    let pictures = pictures.and_then(|queue| queue.static_pad("src"));
+    let pad = gst::GhostPad::with_target(&pictures.ok_or("no queue")?)?;
+    pad.set_active(true)?;
+    bin.add_pad(&pad)?;
     bin.set_property("name", format!("camera-{index}"));
     let source = bin.by_name(&format!("source-{index}")).ok_or("no source")?;
     match stream.starts_with("kvs://") {
@@ -119,13 +126,14 @@ fn follow(
                 };
                 let mut cameras = (0..streams.len()).filter_map(|n| Some((n, of(n)?)));
                 let camera = cameras.find(|(_, camera)| inside(camera));
-                // Without a camera around it, it is the output that has failed. Of a camera that
-                // is gone already there is nothing more to say.
                 let Some((number, camera)) = camera else {
-                    match message.src().and_then(|source| source.parent()) {
-                        Some(_) => return Err(error.error().into()),
-                        None => continue,
+                    // Without a camera around it, it is the output that has failed. Of a camera
+                    // that is gone already there is nothing more to say.
+                    let is_output = message.src().is_some_and(|s| s.has_as_ancestor(pipeline));
+                    if is_output {
+                        return Err(error.error().into());
                     }
+                    continue;
                 };
                 eprintln!("{}: {}", streams[number], error.error());
                 remove(pipeline, mosaic, &camera)?;
@@ -151,5 +159,7 @@ fn remove(
     if let Some(pad) = pad {
         mosaic.release_request_pad(&pad);
     }
+    // While the pipeline was still on its way, one that failed has stopped it there.
+    let _ = pipeline.set_state(gst::State::Playing);
     Ok(())
 }

@@ -25,9 +25,9 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstApp", "1.0")
 from gi.repository import GLib, Gst, GstApp  # noqa: E402, F401
 
-# From a pad of the source to chunks. Holes are filled with silence.
+# From decoded sound to chunks.
 CHUNKS = (
-    "queue ! decodebin ! audioconvert ! audioresample"
+    "audioconvert ! audioresample"
     " ! audio/x-raw,format=S16LE,rate=16000,channels=1,layout=interleaved"
     " ! audiobuffersplit output-buffer-duration=1/10"
     " ! appsink name=chunks emit-signals=true sync=false"
@@ -74,11 +74,18 @@ def on_pad(_source, pad, pipeline, track):
     """Something for each track of sound; pictures are left where they are."""
     if not pad.get_name().startswith("audio"):
         return
+    # One thread feeds all pads of the source: the queue lets it go on to the next.
+    queue = Gst.ElementFactory.make("queue")
+    decoder = Gst.ElementFactory.make("decodebin")
     chunks = Gst.parse_bin_from_description(CHUNKS, True)
     chunks.get_by_name("chunks").connect("new-sample", on_chunk, track)
-    pipeline.add(chunks)
-    chunks.sync_state_with_parent()
-    pad.link(chunks.get_static_pad("sink"))
+    decoder.connect("pad-added", lambda _, new: new.link(chunks.get_static_pad("sink")))
+    for element in (queue, decoder, chunks):
+        pipeline.add(element)
+    queue.link(decoder)
+    for element in (queue, decoder, chunks):
+        element.sync_state_with_parent()
+    pad.link(queue.get_static_pad("sink"))
 
 
 def main():

@@ -4,7 +4,7 @@
 use super::require_all;
 use bytes::Bytes;
 use gst::prelude::*;
-use kvs_local::{Server, Timecodes};
+use kvs_local::Server;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -142,11 +142,12 @@ fn at<'a>(server: &Server, command: &'a mut Command) -> &'a mut Command {
         ("AWS_SECRET_ACCESS_KEY", Some(server.secret_key())),
     ];
     for (name, value) in ours {
-        match value {
-            _ if set.iter().any(|known| known == name) => command,
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
+        if !set.iter().any(|known| known == name) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
     }
     command
 }
