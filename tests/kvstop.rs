@@ -4,10 +4,13 @@ mod support;
 
 use kvs_local::{Fault, Server, synth::Synth};
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
+};
 use support::{
     get_media,
-    programs::{lines, run, rust, skip},
+    programs::{at, lines, run, rust, skip},
 };
 
 /// An hour after it, the second half of the recording begins.
@@ -108,6 +111,29 @@ fn without_a_terminal_there_are_json_lines() {
     let output = run(&server, &mut kvstop(&[CAM]));
     assert!(output.status.success(), "{output:?}");
     assert_eq!(events(&json(&output), "kvs-fragment", "cam").len(), 5);
+}
+
+#[test]
+fn ctrl_c_ends_it_with_the_last_counts() {
+    let server = server();
+    // Without an end: it waits for more.
+    let mut command = kvstop(&["--json", "kvs://cam?start-selector=earliest"]);
+    let child = at(&server, &mut command).stdout(Stdio::piped()).spawn();
+    let mut child = child.unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut fragments = 0;
+    while fragments < 6 {
+        let line = lines.next().expect("it has ended").unwrap();
+        fragments += usize::from(line.contains("\"kvs-fragment\""));
+    }
+    let id = child.id().to_string();
+    let killed = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(killed.success());
+    let rest: Vec<_> = lines.map(|line| line.unwrap()).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let last: Value = serde_json::from_str(rest.last().unwrap()).unwrap();
+    assert_eq!(last["event"], "stats");
+    assert_eq!(last["fragments"], 6);
 }
 
 /// The row of a stream in the last table, in words.

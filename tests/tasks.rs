@@ -14,7 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 use support::programs::{
-    PATIENCE, START_MS, in_each_language, lines, media, pictures, plugins, python, run, rust, skip,
+    PATIENCE, START_MS, at, in_each_language, lines, media, pictures, plugins, python, run, rust,
+    skip,
 };
 
 /// The region that the commands of README.md name.
@@ -222,16 +223,11 @@ fn files_are_cut_on_the_hour() {
 
 /// A service whose stream "cam" has these pictures, 25 a second.
 fn showing(source: &str) -> Option<Server> {
-    let server = Server::builder().region(REGION).start();
-    show(&server, "cam", source)?;
-    Some(server)
-}
-
-fn show(server: &Server, stream: &str, source: &str) -> Option<()> {
     let media = pictures(source)?;
-    let stream = server.stream(stream);
-    stream.load_matroska(&media, START_MS, Timecodes::Relative);
-    Some(())
+    let server = Server::start();
+    let cam = server.stream("cam");
+    cam.load_matroska(&media, START_MS, Timecodes::Relative);
+    Some(server)
 }
 
 /// The same as [`ARCHIVE`] in a URI.
@@ -457,7 +453,7 @@ fn speech_comes_in_chunks_of_100_ms() {
 }
 
 #[test]
-fn a_mosaic_goes_on_without_the_stream_that_fails() {
+fn twenty_cameras_are_a_mosaic_though_one_fails() {
     if !has(&["compositor"]) {
         return;
     }
@@ -468,48 +464,119 @@ fn a_mosaic_goes_on_without_the_stream_that_fails() {
         ("blue", [0, 0, 255]),
         ("white", [255, 255, 255]),
     ];
+    let mut media = Vec::new();
     for (name, _) in colours {
         let source = format!("videotestsrc pattern={name} num-buffers=200");
-        if show(&server, name, &source).is_none() {
+        let Some(pictures) = pictures(&source) else {
             return;
-        }
+        };
+        media.push(pictures);
     }
+    // Five columns and four rows, and of one place the stream is not there.
     let folder = Folder::new("mosaic");
     let mut command = Command::new(rust("mosaic"));
-    command.args(["--size", "300x200"]);
+    command.args(["--size", "500x400"]);
     command.args([
         "--sink",
         "video/x-raw,format=RGB ! filesink location=mosaic.rgb",
     ]);
-    // Three columns, and the second place is that of a stream that is not there.
-    for name in ["red", "nosuch", "green", "blue", "white"] {
-        command.arg(ALL.replace("cam", name));
+    let missing = 7;
+    for place in 0..20 {
+        let name = format!("cam-{place}");
+        if place != missing {
+            let stream = server.stream(&name);
+            let media = &media[place % colours.len()];
+            stream.load_matroska(media, START_MS, Timecodes::Relative);
+        }
+        command.arg(ALL.replace("cam", &name));
     }
     let output = run(&server, command.current_dir(&folder.0));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        said.contains("nosuch") && said.contains("no stream"),
-        "{said}"
-    );
+    assert!(said.contains("no stream cam-7 in region"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
     lines(&output);
+
     let pixels = folder.read("mosaic.rgb");
-    let size = 3 * 300 * 200;
-    // Nearly 6 s of 25 pictures a second: they begin at 250 ms after the second.
+    let size = 3 * 500 * 400;
     assert_eq!(pixels.len() % size, 0);
     assert_eq!(pixels.len() / size, FRAMES);
     let last = &pixels[pixels.len() - size..];
-    let places = [(50, 50), (250, 50), (50, 150), (150, 150)];
-    let expected = colours
-        .iter()
-        .zip(places)
-        .map(|((_, c), place)| (*c, place));
-    let black = [([0, 0, 0], (150, 50)), ([0, 0, 0], (250, 150))];
-    for (expected, (x, y)) in expected.chain(black) {
-        let found = colour(last, 300, x, y);
-        let near = expected
-            .iter()
-            .zip(found)
-            .all(|(e, f): (&u8, u8)| e.abs_diff(f) < 25);
-        assert!(near, "{found:?} at {x}, {y} is not {expected:?}");
+    for place in 0..20 {
+        let (x, y) = (100 * (place % 5) + 50, 100 * (place / 5) + 50);
+        let expected = match place == missing {
+            true => [0, 0, 0],
+            false => colours[place % colours.len()].1,
+        };
+        let found = colour(last, 500, x, y);
+        let mut parts = expected.iter().zip(found);
+        let near = parts.all(|(e, f): (&u8, u8)| e.abs_diff(f) < 25);
+        assert!(near, "{found:?} at place {place} is not {expected:?}");
     }
+}
+
+#[test]
+fn a_stream_that_is_not_there_is_told_in_words() {
+    let Some(server) = server(START_MS) else {
+        return;
+    };
+    let folder = Folder::new("nosuch");
+    let mut commands = vec![Command::new(rust("hourly")), Command::new(rust("call_wav"))];
+    commands.extend(
+        ["hourly", "motion", "numpy_frames", "speech"]
+            .into_iter()
+            .filter_map(script),
+    );
+    for (number, mut command) in commands.into_iter().enumerate() {
+        command.arg("kvs://nosuch");
+        let program = format!("{command:?}");
+        // Two of them have nothing to write.
+        if !program.contains("numpy") && !program.contains("speech") {
+            command.arg(folder.0.join(number.to_string()));
+        }
+        let output = run(&server, &mut command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{program}: {said}");
+        assert!(said.contains("no stream nosuch"), "{program}: {said}");
+        assert!(
+            said.contains("ResourceNotFoundException"),
+            "{program}: {said}"
+        );
+        assert!(!said.contains("Traceback"), "{program}: {said}");
+    }
+}
+
+#[test]
+fn ctrl_c_completes_the_last_file() {
+    if !has(&["splitmuxsink", "matroskamux"]) {
+        return;
+    }
+    let Some(server) = server(START_MS) else {
+        return;
+    };
+    in_each_language("hourly", |command| {
+        let folder = Folder::new("interrupted");
+        // Without an end: it waits for more.
+        let mut command = command();
+        command
+            .arg("kvs://cam?start-selector=earliest")
+            .arg(&folder.0);
+        let mut child = at(&server, &mut command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let file = folder.0.join("20240501T120000Z.mkv");
+        let until = Instant::now() + PATIENCE;
+        while std::fs::metadata(&file).map_or(0, |data| data.len()) < 1000 {
+            assert!(Instant::now() < until, "{:?}", folder.names());
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let id = child.id().to_string();
+        let killed = Command::new("kill").args(["-INT", &id]).status().unwrap();
+        assert!(killed.success());
+        let said = lines(&child.wait_with_output().unwrap());
+        assert_eq!(said, [file.to_string_lossy()]);
+        assert!(!mkv::read(&folder.read("20240501T120000Z.mkv")).is_truncated());
+    });
 }

@@ -27,15 +27,16 @@ pub struct Table {
 impl Table {
     pub fn new(terminal: bool) -> Table {
         if terminal {
-            print!("{ENTER}");
+            // What cannot be written is told by the first table.
+            let _ = write!(io::stdout(), "{ENTER}");
         }
         Table { terminal }
     }
 
     fn leave(&mut self) {
         if std::mem::take(&mut self.terminal) {
-            print!("{LEAVE}");
-            let _ = io::stdout().flush();
+            let mut out = io::stdout();
+            let _ = write!(out, "{LEAVE}").and_then(|()| out.flush());
         }
     }
 }

@@ -14,6 +14,7 @@ GStreamer finds it. Region and credentials are found as the AWS tools find them.
 import argparse
 import datetime
 import os
+import signal
 import sys
 
 import gi
@@ -81,15 +82,13 @@ class Recorder:
 
     def run(self):
         """Until the stream ends, or Ctrl-C, which ends it so that the last file is complete."""
+        signal.signal(signal.SIGINT, lambda *_: self.pipeline.send_event(Gst.Event.new_eos()))
         bus = self.pipeline.get_bus()
         wanted = Gst.MessageType.ELEMENT | Gst.MessageType.ERROR | Gst.MessageType.EOS
         self.pipeline.set_state(Gst.State.PLAYING)
         while True:
-            try:
-                message = bus.timed_pop_filtered(200 * Gst.MSECOND, wanted)
-            except KeyboardInterrupt:
-                self.pipeline.send_event(Gst.Event.new_eos())
-                continue
+            # Not for ever in one call, so that Ctrl-C is seen.
+            message = bus.timed_pop_filtered(200 * Gst.MSECOND, wanted)
             if message is None:
                 continue
             if message.type == Gst.MessageType.EOS:
