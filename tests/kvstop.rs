@@ -6,11 +6,11 @@ use kvs_local::{Fault, Server, synth::Synth};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 use support::{
     get_media,
-    programs::{at, lines, run, rust, skip},
+    programs::{lines, run, rust, skip, spawn},
 };
 
 /// An hour after it, the second half of the recording begins.
@@ -118,8 +118,7 @@ fn ctrl_c_ends_it_with_the_last_counts() {
     let server = server();
     // Without an end: it waits for more.
     let mut command = kvstop(&["--json", "kvs://cam?start-selector=earliest"]);
-    let child = at(&server, &mut command).stdout(Stdio::piped()).spawn();
-    let mut child = child.unwrap();
+    let mut child = spawn(&server, &mut command);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut fragments = 0;
     while fragments < 6 {

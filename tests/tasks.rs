@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 use support::programs::{
-    PATIENCE, START_MS, at, in_each_language, lines, media, pictures, plugins, python, run, rust,
-    skip,
+    PATIENCE, START_MS, in_each_language, lines, media, pictures, plugins, python, run, rust, skip,
+    spawn,
 };
 
 /// The region that the commands of README.md name.
@@ -560,11 +560,7 @@ fn ctrl_c_completes_the_last_file() {
         command
             .arg("kvs://cam?start-selector=earliest")
             .arg(&folder.0);
-        let mut child = at(&server, &mut command)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(&server, &mut command);
         let file = folder.0.join("20240501T120000Z.mkv");
         let until = Instant::now() + PATIENCE;
         while std::fs::metadata(&file).map_or(0, |data| data.len()) < 1000 {
