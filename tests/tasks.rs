@@ -123,7 +123,7 @@ fn decoded(path: &Path) -> usize {
 
 #[test]
 fn hls_is_a_playlist_of_segments() {
-    if !has(&["hlssink2", "h264parse", "aacparse"]) || !has_program("ffprobe") {
+    if !has(&["hlssink2", "clocksync", "h264parse", "aacparse"]) || !has_program("ffprobe") {
         return;
     }
     let Some(server) = server(START_MS) else {
@@ -163,7 +163,9 @@ fn await_listener(port: u16) {
 
 #[test]
 fn rtmp_arrives_at_a_server() {
-    if !has(&["rtmp2sink", "flvmux", "h264parse", "aacparse"]) || !has_program("ffmpeg") {
+    if !has(&["rtmp2sink", "flvmux", "clocksync", "h264parse", "aacparse"])
+        || !has_program("ffmpeg")
+    {
         return;
     }
     let Some(server) = server(START_MS) else {
