@@ -351,10 +351,10 @@ fn files_that_are_named_are_there() {
             let words: Vec<_> = name.split(' ').collect();
             match words[..] {
                 ["cargo", "run", "--example", example, ..] => {
-                    assert!(
-                        root.join(format!("examples/{example}.rs")).exists(),
-                        "{name}"
-                    );
+                    let mut paths = ["examples/NAME.rs", "examples/NAME/main.rs"]
+                        .map(|path| root.join(path.replace("NAME", example)))
+                        .into_iter();
+                    assert!(paths.any(|path| path.exists()), "{name}");
                 }
                 [path, ..] if path.ends_with(".py") => {
                     assert!(root.join(path).exists(), "{name}");

@@ -174,6 +174,7 @@ ensure_python() {
     want "python3 python3-venv" "python3" has_venv
     want "python3-gi gir1.2-gstreamer-1.0" "python3-gobject gstreamer1" has_typelib Gst
     want "gir1.2-gst-plugins-base-1.0" "gstreamer1-plugins-base" has_typelib GstApp
+    want "python3-numpy" "python3-numpy" has_numpy
     install_missing
     if ! "$folder/bin/python" -c 'import boto3, gi' >/dev/null 2>&1; then
         say "Installing: boto3, into $folder"
@@ -193,10 +194,13 @@ has_typelib() {
     /usr/bin/python3 -c "import gi; gi.require_version('$1', '1.0')" >/dev/null 2>&1
 }
 
+has_numpy() { /usr/bin/python3 -c 'import numpy' >/dev/null 2>&1; }
+
 # The tools that some tests compare with.
 ensure_test_tools() {
     want "curl" "curl" has_command curl
     want "ffmpeg" "ffmpeg-free" has_command ffprobe
     want "mkvtoolnix" "mkvtoolnix" has_command mkvinfo
+    want "bsdutils" "util-linux-script" has_command script
     install_missing
 }

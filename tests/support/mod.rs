@@ -4,6 +4,8 @@
 //! Nothing here sleeps. A test says what it waits for, and fails with what it saw instead.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod programs;
+
 use bytes::Bytes;
 use gst::{glib, prelude::*};
 use kvs_local::{
