@@ -1,11 +1,6 @@
 //! Those who take a body, each in a process of its own.
 
-use crate::Failure;
-use aws_sdk_kinesisvideomedia::{
-    Client, Config,
-    config::{BehaviorVersion, Credentials, Region},
-    types::{StartSelector, StartSelectorType},
-};
+use crate::{Failure, first_frame, sdk, watch};
 use gst::prelude::*;
 use nix::time::{ClockId, clock_gettime};
 use std::{
@@ -16,12 +11,14 @@ use std::{
 };
 
 pub fn main(args: &[&str]) -> Result<(), Failure> {
-    match args {
+    match *args {
         ["socket", url] => socket(url),
         ["sdk", url] => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?
             .block_on(sdk(url)),
+        ["paced", ref rest @ ..] => watch::main(rest),
+        ["first-frame", ref rest @ ..] => first_frame::consume(rest),
         ["pipeline", description] => pipeline(description),
         ["aging", bytes, description] => aging(bytes.parse()?, description),
         ["has", element] => {
@@ -47,24 +44,9 @@ fn socket(url: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Drains the SDK's body, as its documentation shows it.
+/// Drains the SDK's body.
 async fn sdk(url: &str) -> Result<(), Failure> {
-    let config = Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::for_tests())
-        .endpoint_url(url)
-        .build();
-    let selector = StartSelector::builder()
-        .start_selector_type(StartSelectorType::Earliest)
-        .build()?;
-    let media = Client::from_conf(config)
-        .get_media()
-        .stream_name("cam")
-        .start_selector(selector)
-        .send()
-        .await?;
-    let mut body = media.payload;
+    let mut body = sdk::get_media(&sdk::media(url), "cam").await?;
     while let Some(chunk) = body.try_next().await? {
         std::hint::black_box(chunk);
     }

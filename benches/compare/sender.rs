@@ -130,11 +130,7 @@ pub fn main(args: &[&str]) -> Result<(), Failure> {
     };
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     println!("http://{}", listener.local_addr()?);
-    // The one who started this is gone when its end of the pipe is.
-    thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
+    end_with_parent();
     for connection in listener.incoming() {
         let (connection, file) = (connection?, File::open(path)?);
         thread::spawn(move || {
@@ -143,6 +139,14 @@ pub fn main(args: &[&str]) -> Result<(), Failure> {
         });
     }
     Ok(())
+}
+
+/// Ends this process when the one who started it has gone, and with it its end of the pipe.
+pub fn end_with_parent() {
+    thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
 }
 
 fn answer(mut connection: TcpStream, file: &File) -> Result<(), Failure> {
