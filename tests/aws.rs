@@ -205,6 +205,20 @@ async fn never_more_than_five_calls_in_a_second() {
     assert!(took < Duration::from_secs(6), "{took:?}");
 }
 
+#[tokio::test]
+async fn never_more_than_300_look_ups_in_a_second() {
+    let control = Server::always("500 X", "", "").await;
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..400 {
+        let client = connect(settings(&control, &format!("wall-{n}"))).await;
+        calls.spawn(async move { client.data_endpoint().await.is_err() });
+    }
+    assert!(calls.join_all().await.into_iter().all(|failed| failed));
+    assert_eq!(control.requests().len(), 400);
+    let most = most_in_a_second(&control.requests());
+    assert!(most <= 300, "{most}");
+}
+
 // ---- bodies and time --------------------------------------------------------------------------
 
 #[tokio::test]

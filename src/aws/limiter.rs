@@ -1,4 +1,5 @@
-//! The service's 5 calls a second: per stream and operation, over all elements of the process.
+//! The service's limits of calls a second, over all elements of the process: those for each stream and
+//! operation, and that for an account.
 
 use crate::{error::Operation, lock::lock};
 use std::{
@@ -11,6 +12,11 @@ use tokio::sync::Notify;
 /// How many calls of GetMedia, and of GetDataEndpoint, the service takes for a stream in any second
 /// (its published limits).
 const CALLS: usize = 5;
+
+/// How many calls of GetDataEndpoint it takes for an account in any second, whatever the streams
+/// (likewise).
+pub(super) const LOOK_UPS: usize = 300;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A call that has no answer yet is taken to have reached the service after this long. Without it
@@ -27,22 +33,31 @@ const KEPT: usize = 256;
 ///
 /// The service counts a call when it arrives, and that is some time between being made and being
 /// answered. So a call occupies its place until a second after its *answer*, and then no window of
-/// one second, on whatever clock, holds more than [`CALLS`] arrivals.
-#[derive(Debug, Default)]
+/// one second, on whatever clock, holds more than `most` arrivals.
+#[derive(Debug)]
 pub(super) struct Window {
+    most: usize,
     /// Number, and when its place is free again.
     calls: Vec<(u64, Instant)>,
     made: u64,
 }
 
 impl Window {
+    fn new(most: usize) -> Self {
+        Window {
+            most,
+            calls: Vec::new(),
+            made: 0,
+        }
+    }
+
     /// Makes a call if one is free, and returns its number.
     ///
     /// # Errors
     /// When the next one becomes free, unless an answer comes earlier.
     pub fn start(&mut self, now: Instant) -> Result<u64, Instant> {
         self.calls.retain(|&(_, free)| free > now);
-        if self.calls.len() >= CALLS {
+        if self.calls.len() >= self.most {
             return Err(self
                 .calls
                 .iter()
@@ -82,7 +97,7 @@ impl Window {
 }
 
 /// A [`Window`] on the runtime's clock, that lets those who wait in one by one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Limiter {
     turn: tokio::sync::Mutex<()>,
     window: Mutex<Window>,
@@ -104,6 +119,15 @@ impl Permit {
 }
 
 impl Limiter {
+    /// One that lets so many calls through in a second.
+    pub fn new(most: usize) -> Arc<Limiter> {
+        Arc::new(Limiter {
+            turn: tokio::sync::Mutex::default(),
+            window: Mutex::new(Window::new(most)),
+            answered: Notify::new(),
+        })
+    }
+
     /// Waits for a call to be free; first come, first served.
     pub async fn acquire(self: &Arc<Self>) -> Permit {
         let _turn = self.turn.lock().await;
@@ -159,7 +183,7 @@ pub(super) fn of(operation: Operation, endpoint: &str, region: &str, stream: &st
     }
     limiters
         .entry((operation, format!("{endpoint} {region}"), stream.to_owned()))
-        .or_default()
+        .or_insert_with(|| Limiter::new(CALLS))
         .clone()
 }
 
@@ -172,7 +196,7 @@ mod tests {
 
     #[test]
     fn five_then_one_a_second_after_the_first_answer() {
-        let mut window = Window::default();
+        let mut window = Window::new(CALLS);
         let start = Instant::now();
         let first = window.start(start).expect("first");
         for n in 1..5 {
@@ -206,7 +230,7 @@ mod tests {
 
     #[test]
     fn calls_that_are_never_answered_do_not_block_for_ever() {
-        let mut window = Window::default();
+        let mut window = Window::new(CALLS);
         let start = Instant::now();
         for _ in 0..5 {
             window.start(start).expect("up to five");
@@ -216,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiters_are_let_in_as_answers_come() {
-        let limiter = Arc::new(Limiter::default());
+        let limiter = Limiter::new(CALLS);
         let start = Instant::now();
         let mut held = Vec::new();
         for _ in 0..CALLS {
@@ -239,7 +263,7 @@ mod tests {
         fn no_second_holds_more_than_five(
             calls in prop::collection::vec((0u32..400, 0u32..3000, 0u32..=100), 1..60)
         ) {
-            let mut window = Window::default();
+            let mut window = Window::new(CALLS);
             let origin = Instant::now();
             let mut now = origin;
             let mut under_way: Vec<(Instant, u64)> = Vec::new();

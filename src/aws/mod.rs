@@ -13,7 +13,7 @@
 //!
 //! All clients of the process share what they can: `sdk` keeps configurations, credentials and
 //! connections for them, `flight` lets one look a data endpoint up for all, and `limiter` counts the
-//! 5 calls a second that the service takes for a stream.
+//! calls a second that the service takes: 5 for a stream, 300 look-ups for an account.
 
 mod config;
 mod credentials;
@@ -121,11 +121,13 @@ impl Client {
         // Before waiting for another's call: if its credentials fail, they are this client's too.
         let context = self.context().await?;
         let look_up = async {
-            let permit = inner.endpoint_calls.acquire().await;
+            let (of_account, _turn) = inner.sdk.look_up().await;
+            let of_stream = inner.endpoint_calls.acquire().await;
             let probe = Probe::new(Operation::GetDataEndpoint, inner.config.stream.name());
             let look_up = endpoint::look_up(&inner.config, &context, &probe);
             let answer = probe.watch(look_up).await;
-            permit.answered();
+            of_account.answered();
+            of_stream.answered();
             let call = self.call(Operation::GetDataEndpoint, &context, &probe);
             let endpoint = answer
                 .map_err(|error| call.error(error))?

@@ -5,7 +5,7 @@ use super::{
     config::Config,
     credentials::Credentials,
     flight::{Flight, Versioned},
-    internal,
+    internal, limiter,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -19,11 +19,15 @@ use std::{
     sync::{Arc, LazyLock, Mutex, Weak},
     time::Duration,
 };
-use tokio::runtime;
+use tokio::{runtime, sync::Semaphore};
 
 /// How many configurations stay after their last client: what a stopped element and the one that
 /// follows it share.
 const KEPT: usize = 8;
+
+/// How many endpoints are looked up at a time. Each takes a connection, and a wall of streams that
+/// starts at once is through sooner with few of them, used again, than with one a stream.
+const LOOK_UPS_AT_ONCE: usize = 16;
 
 /// From this many streams on, endpoints that nobody uses any more are forgotten.
 const KEPT_ENDPOINTS: usize = 1024;
@@ -43,6 +47,10 @@ pub(super) struct Sdk {
     key: Key,
     context: Flight<Arc<Context>>,
     endpoints: Mutex<HashMap<StreamId, Arc<Flight<String>>>>,
+    /// The account's calls of GetDataEndpoint, as far as these credentials make them.
+    look_ups: Arc<limiter::Limiter>,
+    /// Those under way.
+    turns: Semaphore,
 }
 
 /// A loaded configuration, in use until its credentials fail.
@@ -86,6 +94,12 @@ impl Sdk {
         self.context.forget(version);
     }
 
+    /// Waits for a turn to call GetDataEndpoint, and for the account to have a call left.
+    pub async fn look_up(&self) -> (limiter::Permit, impl Sized + '_) {
+        let turn = self.turns.acquire().await;
+        (self.look_ups.acquire().await, turn)
+    }
+
     /// The data endpoint of a stream.
     pub fn endpoint(&self, stream: &StreamId) -> Arc<Flight<String>> {
         let mut endpoints = lock(&self.endpoints);
@@ -107,6 +121,8 @@ impl Registry {
                     key: key.clone(),
                     context: Flight::default(),
                     endpoints: Mutex::default(),
+                    look_ups: limiter::Limiter::new(limiter::LOOK_UPS),
+                    turns: Semaphore::new(LOOK_UPS_AT_ONCE),
                 });
                 self.all.retain(|_, sdk| sdk.strong_count() > 0);
                 self.all.insert(key, Arc::downgrade(&sdk));
