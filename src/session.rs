@@ -218,7 +218,8 @@ impl Worker {
     }
 
     async fn run(&mut self) -> Result<(), Error> {
-        let client = Client::new(self.config.aws.clone()).await?;
+        // Boxed for the same reason as `connect`.
+        let client = Box::pin(Client::new(self.config.aws.clone())).await?;
         if let Some(checkpoint) = &self.config.checkpoint {
             checkpoint.confirm_region(client.region())?;
         }
@@ -298,7 +299,8 @@ impl Worker {
     }
 
     async fn connection(&mut self, client: &Client) -> Outcome {
-        let body = match self.connect(client).await {
+        // Boxed, since it is large and soon done: the task keeps room for its largest state for ever.
+        let body = match Box::pin(self.connect(client)).await {
             Ok(body) => body,
             Err(error) => return self.failed(error),
         };
