@@ -10,9 +10,12 @@ use crate::{
 };
 use std::process::Command;
 
-const WAYS: [(&str, &str); 2] = [
+const WAYS: [(&str, &str); 4] = [
     ("sdk", "SDK's ByteStream, read in a task of tokio"),
+    // What any source does that reads in tokio: GStreamer pushes from a thread of its own.
+    ("sdk-thread", "the same, handed to a thread"),
     ("kvs", "kvsgetmediasrc, buffers at its pad"),
+    ("soup", "souphttpsrc, buffers at its pad"),
 ];
 
 pub fn main() -> Result<(), Failure> {

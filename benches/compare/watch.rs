@@ -6,12 +6,14 @@ use crate::{
     pacer::Stamp,
     sdk,
 };
+use bytes::Bytes;
 use gst::prelude::*;
 use memchr::memmem::Finder;
 use std::{
     sync::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -151,13 +153,14 @@ pub fn main(args: &[&str]) -> Result<(), Failure> {
     let without = Usage::now()?;
     let start = Instant::now();
     let pipelines = match *kind {
-        "sdk" => {
+        "sdk" | "sdk-thread" => {
             let client = sdk::media(media);
             for (index, watch) in watches.iter().enumerate() {
                 let (client, watch) = (client.clone(), watch.clone());
                 let name = name(index);
+                let hand_over = (*kind == "sdk-thread").then(|| to_thread(watch.clone()));
                 runtime.spawn(async move {
-                    if let Err(error) = drain(&client, &name, &watch).await {
+                    if let Err(error) = drain(&client, &name, &watch, hand_over).await {
                         failed(&error.to_string());
                     }
                 });
@@ -284,10 +287,29 @@ fn play(
     Ok(pipelines)
 }
 
-async fn drain(client: &sdk::Client, name: &str, watch: &Mutex<Watch>) -> Result<(), Failure> {
+/// A thread that takes chunks, as a source's streaming thread has to.
+fn to_thread(watch: Arc<Mutex<Watch>>) -> mpsc::Sender<Bytes> {
+    let (sender, receiver) = mpsc::channel::<Bytes>();
+    thread::spawn(move || {
+        for chunk in receiver {
+            take(&watch, measure::now().unwrap_or_default(), &chunk);
+        }
+    });
+    sender
+}
+
+async fn drain(
+    client: &sdk::Client,
+    name: &str,
+    watch: &Mutex<Watch>,
+    hand_over: Option<mpsc::Sender<Bytes>>,
+) -> Result<(), Failure> {
     let mut body = sdk::get_media(client, name).await?;
     while let Some(chunk) = body.try_next().await? {
-        take(watch, measure::now()?, &chunk);
+        match &hand_over {
+            Some(thread) => thread.send(chunk)?,
+            None => take(watch, measure::now()?, &chunk),
+        }
     }
     Ok(())
 }
