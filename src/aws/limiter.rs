@@ -214,7 +214,7 @@ mod tests {
     /// Cancelling a call does not take back what has been sent.
     #[test]
     fn what_is_given_up_may_arrive_later() {
-        let mut window = Window::default();
+        let mut window = Window::new(CALLS);
         let start = Instant::now();
         let calls: Vec<u64> = (0..5)
             .map(|_| window.start(start).expect("a call"))
