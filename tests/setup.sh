@@ -202,5 +202,6 @@ ensure_test_tools() {
     want "ffmpeg" "ffmpeg-free" has_command ffprobe
     want "mkvtoolnix" "mkvtoolnix" has_command mkvinfo
     want "bsdutils" "util-linux-script" has_command script
+    want "groff-base" "groff-base" has_command groff
     install_missing
 }
