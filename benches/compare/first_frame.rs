@@ -36,7 +36,7 @@ pub fn main() -> Result<(), Failure> {
         ("SDK, the two calls", own("sdk", &sender)?),
         ("kvsgetmediasrc", own("kvs", &sender)?),
     ];
-    match python() {
+    match measure::python() {
         Some(python) => ways.push(("boto3, the two calls", boto3(&python, &sender))),
         None => eprintln!("skipped: boto3, which no Python here has"),
     }
@@ -105,19 +105,6 @@ print('first', (time.monotonic() - start) * 1000)
     let mut command = Command::new(python);
     command.args(["-c", SCRIPT, &sender.url, STREAM, &mark]);
     command
-}
-
-/// A Python that has boto3: that of the tests, or the system's.
-fn python() -> Option<PathBuf> {
-    let of_tests = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
-    let has_boto3 = |python: &PathBuf| {
-        let output = Command::new(python).args(["-c", "import boto3"]).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    [of_tests, "python3"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(has_boto3)
 }
 
 /// `send delayed`: a service, and the proxy before it, whose URL is printed.

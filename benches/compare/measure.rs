@@ -12,6 +12,7 @@ use nix::{
 };
 use std::{
     collections::HashMap,
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -138,4 +139,18 @@ pub fn allow_files() -> Result<(), Failure> {
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or("?").to_owned()
+}
+
+/// A Python that has boto3: that of the tests, or the system's.
+pub fn python() -> Option<PathBuf> {
+    let of_tests = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
+    [of_tests, "python3"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|python| works(Command::new(python).args(["-c", "import boto3"])))
+}
+
+/// Whether a program runs to a good end.
+pub fn works(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Failure, chart,
-    measure::{self, Cores, cpu_time},
+    measure::{self, Cores, cpu_time, works},
     sender::{Body, BodyFile, Sender},
     setting,
 };
@@ -172,7 +172,7 @@ fn comparisons() -> Result<Vec<Comparison>, Failure> {
                 |url, _| format!("reqwesthttpsrc location={url} ! matroskademux ! fakesink"),
             ));
         }
-        if let Some(python) = python() {
+        if let Some(python) = measure::python() {
             ways.push(boto3(python));
         }
         if works(Command::new("curl").arg("--version"))
@@ -257,21 +257,8 @@ while body.read(65536):
     }
 }
 
-/// A Python that has boto3: that of the tests, or the system's.
-fn python() -> Option<PathBuf> {
-    let of_tests = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
-    [of_tests, "python3"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|python| works(Command::new(python).args(["-c", "import boto3"])))
-}
-
 fn has(element: &str) -> Result<bool, Failure> {
     Ok(works(
         Command::new(std::env::current_exe()?).args(["consume", "has", element]),
     ))
-}
-
-fn works(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
 }
