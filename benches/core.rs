@@ -9,8 +9,7 @@ use gstkvsgetmedia::{
     fragment::Assembler,
     item::Item,
     receiver::{self, Receiver},
-    request::{Selector, TimestampSource},
-    timeline::{self, ConnectAudio},
+    request::Selector,
 };
 use kvs_local::synth::Synth;
 use std::hint::black_box;
@@ -37,22 +36,8 @@ type Part = fn(Vec<Bytes>);
 
 fn receiver(raw: bool) -> Receiver {
     Receiver::new(receiver::Config {
-        start: Selector::Earliest,
         raw,
-        timeline: timeline::Config {
-            source: TimestampSource::Producer,
-            max_gap: 1_000_000_000,
-            close_holes: true,
-            max_lateness: None,
-            follow_tracks: false,
-            connect_audio: ConnectAudio::Auto,
-        },
-        end_at: None,
-        end_at_received: None,
-        max_lag: None,
-        or_oldest: false,
-        opened: None,
-        resume: None,
+        ..receiver::Config::new(Selector::Earliest)
     })
 }
 

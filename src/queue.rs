@@ -89,24 +89,34 @@ impl Queue {
         lock(&self.inner)
     }
 
+    fn easy_bytes(&self) -> usize {
+        EASY_BYTES.min(self.max_bytes)
+    }
+
+    /// How much may be queued now.
+    fn limit(&self, inner: &Inner) -> usize {
+        match inner.lags {
+            true => self.max_bytes,
+            false => self.easy_bytes(),
+        }
+    }
+
     /// Appends an item, and waits while there is no room for it.
     ///
-    /// A consumer that sleeps may not learn of it before [`Queue::wake`] is called. An empty queue takes an item of any size. A future dropped before it is ready has pushed
-    /// nothing.
+    /// A consumer that sleeps may not learn of it before [`Queue::wake`] is called. An empty queue takes
+    /// an item of any size. A future dropped before it is ready has pushed nothing.
     pub async fn push(&self, item: Item) -> Result<(), Closed> {
         let cost = cost(&item);
         loop {
             let mut drained = pin!(self.drained.notified());
             // Registered before the look at the queue: a wake-up between that and the wait counts.
             drained.as_mut().enable();
-            let may_go_on = {
+            let fits = {
                 let mut inner = self.lock();
                 if inner.closed {
                     return Err(Closed);
                 }
-                let easy = EASY_BYTES.min(self.max_bytes);
-                let fits = inner.fits(cost, self.max_bytes);
-                if fits && (inner.lags || inner.fits(cost, easy)) {
+                if inner.fits(cost, self.limit(&inner)) {
                     inner.items.push_back(item);
                     inner.bytes = inner.bytes.saturating_add(cost);
                     if inner.bytes >= WAKE_BYTES.min(self.max_bytes / 2) {
@@ -116,9 +126,9 @@ impl Queue {
                 }
                 self.wake_up(&mut inner);
                 inner.waiting = Some(inner.waiting.map_or(cost, |other| other.min(cost)));
-                fits
+                inner.fits(cost, self.max_bytes)
             };
-            if !may_go_on {
+            if !fits {
                 drained.await;
             } else if timeout(PATIENCE, drained).await.is_err() {
                 self.lock().lags = true;
@@ -180,10 +190,8 @@ impl Queue {
             }
             if let Some(item) = inner.items.pop_front() {
                 inner.bytes = inner.bytes.saturating_sub(cost(&item));
-                let easy = EASY_BYTES.min(self.max_bytes);
-                let most = if inner.lags { self.max_bytes } else { easy };
-                let room = inner.items.is_empty() || inner.bytes <= most / 2;
-                inner.lags &= inner.bytes > easy / 2;
+                let room = inner.items.is_empty() || inner.bytes <= self.limit(&inner) / 2;
+                inner.lags &= inner.bytes > self.easy_bytes() / 2;
                 if let Some(cost) = inner.waiting
                     && room
                     && inner.fits(cost, self.max_bytes)

@@ -40,6 +40,23 @@ pub struct Config {
     pub resume: Option<Point>,
 }
 
+impl Config {
+    /// All that follows `start`, made one stream of, in an archive's time.
+    pub fn new(start: Selector) -> Self {
+        Config {
+            start,
+            raw: false,
+            timeline: timeline::Config::default(),
+            end_at: None,
+            end_at_received: None,
+            max_lag: None,
+            or_oldest: false,
+            opened: None,
+            resume: None,
+        }
+    }
+}
+
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {

@@ -473,12 +473,7 @@ async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        queue::Popped,
-        request::{StreamId, TimestampSource},
-        runtime,
-        timeline::ConnectAudio,
-    };
+    use crate::{queue::Popped, request::StreamId, runtime};
 
     #[test]
     fn a_panic_of_the_task_is_an_error_of_the_stream() {
@@ -489,14 +484,7 @@ mod tests {
             start: Selector::Now,
             end: End::default(),
             raw: false,
-            timeline: timeline::Config {
-                source: TimestampSource::Producer,
-                max_gap: 0,
-                close_holes: false,
-                max_lateness: None,
-                follow_tracks: false,
-                connect_audio: ConnectAudio::Auto,
-            },
+            timeline: timeline::Config::default(),
             idle_timeout: Duration::ZERO,
             max_retries: None,
             max_lag: None,

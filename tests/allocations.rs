@@ -1,10 +1,12 @@
 //! What a block costs, in allocations and in bytes allocated: counts are the same on every machine, so
 //! that a cost that creeps in fails here rather than in a benchmark that nobody runs.
 
-mod common;
-
 use bytes::Bytes;
-use gstkvsgetmedia::{item::Item, receiver::Receiver, request::Selector};
+use gstkvsgetmedia::{
+    item::Item,
+    receiver::{Config, Receiver},
+    request::Selector,
+};
 use kvs_local::synth::Synth;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -64,9 +66,9 @@ fn cost(raw: bool, fragments: usize, frames: usize, frame: usize) -> (Cost, u64)
     let synth = Synth::new().fragments(fragments).frames(frames);
     let body = synth.payload(frame, frame).build().recording();
     let chunks: Vec<Bytes> = body.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
-    let mut receiver = Receiver::new(gstkvsgetmedia::receiver::Config {
+    let mut receiver = Receiver::new(Config {
         raw,
-        ..common::config(Selector::Earliest)
+        ..Config::new(Selector::Earliest)
     });
     let mut items: Vec<Item> = Vec::new();
     let before = COUNTED.get();

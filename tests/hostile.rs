@@ -19,7 +19,7 @@ fn receive(
     bytes: impl Into<Bytes>,
     chunk: usize,
 ) -> (Vec<Item>, Result<(), gstkvsgetmedia::error::Error>) {
-    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
     let result = feed(&mut receiver, &bytes.into(), chunk, &mut items).map(drop);
@@ -114,7 +114,7 @@ fn nesting_and_empty_elements_cost_nothing() {
 
     // No frame for longer than any document takes.
     let endless = [&HEADER[..], &[0xEC, 0x08, 0x0F, 0xFF, 0xF0]].concat();
-    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
     receiver.push(endless.into(), &mut items).unwrap();
@@ -135,7 +135,7 @@ fn nesting_and_empty_elements_cost_nothing() {
 #[test]
 fn a_slice_does_not_pin_what_it_was_cut_from() {
     // One small block in each chunk, the rest of it Void: what is passed on must not keep the chunk.
-    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
     receiver
@@ -221,7 +221,7 @@ proptest! {
     #[test]
     fn any_split_gives_the_same(sizes in prop::collection::vec(1..500usize, 1..20)) {
         let media = every_form();
-        let config = config(Selector::Earliest);
+        let config = Config::new(Selector::Earliest);
         let mut receiver = Receiver::new(config.clone());
         let mut items = Vec::new();
         receiver.open();
@@ -240,7 +240,7 @@ proptest! {
     ) {
         let media = every_form();
         let mut left: Vec<usize> = (0..media.fragments.len()).collect();
-        let mut receiver = Receiver::new(Config { raw, ..config(Selector::Earliest) });
+        let mut receiver = Receiver::new(Config { raw, ..Config::new(Selector::Earliest) });
         let mut items = Vec::new();
         let mut lost = Vec::new();
         for fault in faults.into_iter().map(Some).chain([None]) {
@@ -383,7 +383,7 @@ fn cluster(timecode: u64, blocks: &[(i16, Option<u64>)]) -> Vec<u8> {
 /// What is received of this body, kept to what GStreamer can say of a time.
 #[track_caller]
 fn received(body: Vec<u8>) -> Outcome {
-    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
     receiver.push(body.into(), &mut items).unwrap();
@@ -519,7 +519,7 @@ fn many_blocks_at_one_time_are_no_more_work_each() {
     let mut rest = [&CLUSTER[..], &[0xE7, 0x81, 0]].concat();
     ebml::write::element(&mut rest, schema::BLOCK_GROUP, &data);
     let body: Bytes = document(&[], &track(1), &[], &rest).into();
-    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
     receiver.open();
     for chunk in in_chunks(&body, &[4096]) {
         receiver.push(chunk, &mut Vec::new()).unwrap();
@@ -578,7 +578,7 @@ fn what_follows_the_end_of_a_fragment_ends_as_well() {
     for raw in [false, true] {
         let mut receiver = Receiver::new(Config {
             raw,
-            ..config(Selector::Earliest)
+            ..Config::new(Selector::Earliest)
         });
         receiver.open();
         let mut items = Vec::new();
@@ -636,7 +636,7 @@ fn raw_pieces_that_wait_are_joined() {
     // Two bytes a chunk, and no fragment yet.
     let mut receiver = Receiver::new(Config {
         raw: true,
-        ..config(Selector::Earliest)
+        ..Config::new(Selector::Earliest)
     });
     receiver.open();
     let mut items = Vec::new();
@@ -775,7 +775,7 @@ proptest! {
             let clusters = [cluster(timecode % (1 << 40), &offsets), cluster(*later, &offsets)];
             body.extend(document(&[], &track(1), &stamp, &clusters.concat()));
         }
-        let mut config = config(Selector::Earliest);
+        let mut config = Config::new(Selector::Earliest);
         config.timeline.close_holes = close_holes;
         let mut receiver = Receiver::new(config);
         let mut items = Vec::new();

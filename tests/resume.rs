@@ -19,7 +19,7 @@ const WAYS: [Ends; 2] = [Ends::Broken, Ends::Cleanly];
 #[test]
 fn frames_are_those_of_the_producer() {
     let media = every_form();
-    let outcome = uncut(&media, &config(Selector::Earliest), LARGE);
+    let outcome = uncut(&media, &Config::new(Selector::Earliest), LARGE);
     assert_eq!(outcome.frames(), from_zero(frames(&media.frames())));
     assert_eq!(outcome.ends().len(), 4);
     assert!(outcome.gaps().is_empty());
@@ -36,10 +36,10 @@ fn frames_are_those_of_the_producer() {
 fn chunks_of_any_size_make_no_difference() {
     let media = every_form();
     for config in [
-        config(Selector::Earliest),
+        Config::new(Selector::Earliest),
         Config {
             raw: true,
-            ..config(Selector::Earliest)
+            ..Config::new(Selector::Earliest)
         },
     ] {
         let whole = uncut(&media, &config, LARGE);
@@ -57,10 +57,10 @@ fn chunks_of_any_size_make_no_difference() {
 fn a_cut_at_every_byte_leaves_no_trace() {
     let media = every_form();
     for config in [
-        config(Selector::Earliest),
+        Config::new(Selector::Earliest),
         Config {
             raw: true,
-            ..config(Selector::Earliest)
+            ..Config::new(Selector::Earliest)
         },
     ] {
         let whole = uncut(&media, &config, LARGE);
@@ -83,7 +83,7 @@ fn a_cut_at_every_byte_leaves_no_trace() {
 #[test]
 fn two_cuts_in_one_fragment_leave_no_trace() {
     let media = every_form();
-    let config = config(Selector::Earliest);
+    let config = Config::new(Selector::Earliest);
     let whole = uncut(&media, &config, LARGE);
     let first = media.fragments[0].document.len();
     let second = first + media.fragments[1].document.len();
@@ -121,7 +121,7 @@ fn before_the_first_token_every_selector_leads_back_to_the_same_fragment() {
         Selector::ServerTimestamp(fragment.server_timestamp_ms + 1),
     ];
     for selector in selectors {
-        let config = config(selector.clone());
+        let config = Config::new(selector.clone());
         let whole = uncut(&media, &config, LARGE);
         let document = documents(&media, &selector)[0].clone();
         let announced = document
@@ -174,11 +174,11 @@ fn a_fragment_that_is_gone_is_named_and_the_next_one_follows() {
     let media = every_form();
     let documents = documents(&media, &Selector::Earliest);
     let first = documents[0].len();
-    let all = uncut(&media, &config(Selector::Earliest), LARGE).frames();
+    let all = uncut(&media, &Config::new(Selector::Earliest), LARGE).frames();
     for at in (first..first + documents[1].len()).step_by(7) {
         let body = body(&media, &Selector::Earliest).slice(..at);
         let outcome = receive(
-            config(Selector::Earliest),
+            Config::new(Selector::Earliest),
             &[body, documents[2..].concat().into()],
         );
         let frames = outcome.frames();
@@ -213,17 +213,17 @@ fn a_fragment_that_is_gone_is_named_and_the_next_one_follows() {
 #[test]
 fn duplicates_and_stragglers_are_not_delivered_again() {
     let media = every_form();
-    let whole = uncut(&media, &config(Selector::Earliest), LARGE);
+    let whole = uncut(&media, &Config::new(Selector::Earliest), LARGE);
     let d = documents(&media, &Selector::Earliest);
     let twice = [&d[0], &d[1], &d[1], &d[0], &d[2], &d[1], &d[3]]
         .map(|d| d.clone())
         .concat();
     let raw = Config {
         raw: true,
-        ..config(Selector::Earliest)
+        ..Config::new(Selector::Earliest)
     };
     assert_same(
-        &receive(config(Selector::Earliest), &[twice.clone().into()]),
+        &receive(Config::new(Selector::Earliest), &[twice.clone().into()]),
         &whole,
         "continuous",
     );
@@ -240,7 +240,7 @@ fn an_empty_fragment_is_reported_and_harmless() {
         .fragments(3)
         .each(|index, fragment| fragment.media = index != 1)
         .build();
-    let outcome = uncut(&media, &config(Selector::Earliest), LARGE);
+    let outcome = uncut(&media, &Config::new(Selector::Earliest), LARGE);
     let frames: Vec<u32> = outcome.ends().iter().map(|end| end.frames).collect();
     assert_eq!(frames.len(), 3);
     assert_eq!(frames[1], 0);
@@ -254,7 +254,7 @@ fn a_fragment_without_a_token_is_resumed_after_by_number() {
         .fragments(2)
         .each(|_, fragment| fragment.trailing_tags = false)
         .build();
-    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
     let mut items = Vec::new();
     receiver.open();
     feed(
@@ -309,7 +309,7 @@ fn another_process_goes_on_after_what_was_delivered() {
         let resumed = |point: Point| Config {
             raw,
             resume: Some(point),
-            ..config(Selector::Earliest)
+            ..Config::new(Selector::Earliest)
         };
         let [_, second, third, _] = &media.fragments[..] else {
             panic!("four fragments");
@@ -366,7 +366,7 @@ fn what_was_seen_again_in_one_body_says_nothing_of_the_next() {
     let documents = documents(&media, &Selector::Earliest);
     let mut receiver = Receiver::new(Config {
         resume: Some(point(&media.fragments[0])),
-        ..config(Selector::Earliest)
+        ..Config::new(Selector::Earliest)
     });
     assert!(receiver.position().gone());
     let mut items = Vec::new();
@@ -415,7 +415,7 @@ fn a_seek_to_where_nothing_is_begins_with_the_oldest() {
     let start = Selector::ProducerTimestamp(1);
     let mut receiver = Receiver::new(Config {
         or_oldest: true,
-        ..config(start.clone())
+        ..Config::new(start.clone())
     });
     assert_eq!(receiver.position().request(), start);
     assert!(receiver.position().gone());
@@ -427,14 +427,14 @@ fn a_seek_to_where_nothing_is_begins_with_the_oldest() {
     feed(&mut receiver, &all, LARGE, &mut items).unwrap();
     assert!(Outcome::of(items).gaps().is_empty());
 
-    let mut receiver = Receiver::new(config(start));
+    let mut receiver = Receiver::new(Config::new(start));
     assert!(!receiver.position().gone(), "the user's own start");
 }
 
 #[test]
 fn a_fragment_that_always_ends_within_a_block_is_given_up_and_named() {
     let media = every_form();
-    let mut receiver = Receiver::new(config(Selector::Earliest));
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
     let mut items = Vec::new();
     let first = &media.fragments[0];
     let at = first.document.len() - 400;

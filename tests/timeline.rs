@@ -20,7 +20,7 @@ const MS: u64 = 1_000_000;
 const START: u64 = 1_700_000_000_000;
 
 fn archive() -> Config {
-    config(Selector::Earliest)
+    Config::new(Selector::Earliest)
 }
 
 fn live() -> Config {

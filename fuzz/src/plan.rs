@@ -4,7 +4,7 @@ use crate::{
     ebml::{schema, write},
     receiver::Config,
     request::{Selector, TimestampSource},
-    timeline::{self, ConnectAudio},
+    timeline,
 };
 use arbitrary::Arbitrary;
 use bytes::Bytes;
@@ -94,25 +94,16 @@ pub struct Document {
 impl Plan {
     pub fn config(&self) -> Config {
         Config {
-            start: Selector::Earliest,
-            raw: false,
             timeline: timeline::Config {
                 source: match self.server_clock {
                     true => TimestampSource::Server,
                     false => TimestampSource::Producer,
                 },
-                max_gap: 1_000_000_000,
                 close_holes: self.close_holes,
                 max_lateness: self.lateness.map(|ms| u64::from(ms) * 10_000_000),
-                follow_tracks: false,
-                connect_audio: ConnectAudio::Auto,
+                ..timeline::Config::default()
             },
-            end_at: None,
-            end_at_received: None,
-            max_lag: None,
-            or_oldest: false,
-            opened: None,
-            resume: None,
+            ..Config::new(Selector::Earliest)
         }
     }
 

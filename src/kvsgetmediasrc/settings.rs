@@ -11,7 +11,6 @@ use std::{fmt, time::Duration};
 use url::Url;
 
 const DEFAULT_LATENCY_MS: u32 = 2_000;
-const DEFAULT_MAX_GAP_NS: u64 = 1_000_000_000;
 const DEFAULT_MAX_LAG_NS: u64 = 0;
 const DEFAULT_CHECKPOINT_INTERVAL_MS: u32 = 5_000;
 const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 10_000;
@@ -110,7 +109,7 @@ impl Default for Settings {
             payload: Payload::default(),
             mode: Mode::default(),
             latency: DEFAULT_LATENCY_MS,
-            max_gap: DEFAULT_MAX_GAP_NS,
+            max_gap: timeline::Config::MAX_GAP,
             max_lag: DEFAULT_MAX_LAG_NS,
             timestamp_source: TimestampSource::default(),
             connect_audio: ConnectAudio::default(),

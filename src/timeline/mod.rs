@@ -47,3 +47,22 @@ pub struct Config {
     /// What is done about mislabelled call audio.
     pub connect_audio: ConnectAudio,
 }
+
+impl Config {
+    /// `max_gap` where nothing else is asked for.
+    pub const MAX_GAP: u64 = 1_000_000_000;
+}
+
+/// An archive, as it is played unless something else is asked for.
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            source: TimestampSource::default(),
+            max_gap: Config::MAX_GAP,
+            close_holes: true,
+            max_lateness: None,
+            follow_tracks: false,
+            connect_audio: ConnectAudio::default(),
+        }
+    }
+}

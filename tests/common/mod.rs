@@ -7,8 +7,7 @@ use gstkvsgetmedia::{
     error::Error,
     item::{FragmentEnd, Gap, Item},
     receiver::{Config, Flow, Receiver},
-    request::{Selector, TimestampSource},
-    timeline::{self, ConnectAudio},
+    request::Selector,
 };
 use kvs_local::{
     mkv,
@@ -32,27 +31,6 @@ pub fn every_form() -> Synthetic {
             fragment.lacing = [Lacing::None, Lacing::Xiph, Lacing::Ebml, Lacing::Fixed][index % 4];
         })
         .build()
-}
-
-pub fn config(start: Selector) -> Config {
-    Config {
-        start,
-        raw: false,
-        timeline: timeline::Config {
-            source: TimestampSource::Producer,
-            max_gap: 1_000_000_000,
-            close_holes: true,
-            connect_audio: ConnectAudio::Auto,
-            max_lateness: None,
-            follow_tracks: false,
-        },
-        end_at: None,
-        end_at_received: None,
-        max_lag: None,
-        or_oldest: false,
-        opened: None,
-        resume: None,
-    }
 }
 
 /// The body that the service would send: the documents from the selected one on.
