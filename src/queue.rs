@@ -120,13 +120,14 @@ impl Queue {
                     inner.items.push_back(item);
                     inner.bytes = inner.bytes.saturating_add(cost);
                     if inner.bytes >= WAKE_BYTES.min(self.max_bytes / 2) {
-                        self.wake_up(&mut inner);
+                        self.wake_up(inner);
                     }
                     return Ok(());
                 }
-                self.wake_up(&mut inner);
                 inner.waiting = Some(inner.waiting.map_or(cost, |other| other.min(cost)));
-                inner.fits(cost, self.max_bytes)
+                let fits = inner.fits(cost, self.max_bytes);
+                self.wake_up(inner);
+                fits
             };
             if !fits {
                 drained.await;
@@ -138,9 +139,9 @@ impl Queue {
 
     /// Says that nothing more is pushed for now: a consumer that sleeps gets what is queued.
     pub fn wake(&self) {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if !inner.items.is_empty() {
-            self.wake_up(&mut inner);
+            self.wake_up(inner);
         }
     }
 
@@ -150,9 +151,12 @@ impl Queue {
         inner.consumer_sleeps && !inner.items.is_empty()
     }
 
-    fn wake_up(&self, inner: &mut Inner) {
+    fn wake_up(&self, mut inner: MutexGuard<'_, Inner>) {
         // Once is enough: until it runs it cannot be told apart from one that is awake.
-        if std::mem::take(&mut inner.consumer_sleeps) {
+        let sleeps = std::mem::take(&mut inner.consumer_sleeps);
+        // A consumer that wakes while the lock is held goes to sleep again at once, for that.
+        drop(inner);
+        if sleeps {
             self.filled.notify_one();
         }
     }

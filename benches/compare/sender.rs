@@ -3,12 +3,18 @@
 use crate::Failure;
 use kvs_local::synth::Synth;
 use nix::sys::sendfile::sendfile64;
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs::default_provider,
+    pki_types::PrivatePkcs8KeyDer,
+};
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
 };
 
@@ -95,6 +101,8 @@ impl Drop for BodyFile {
 pub struct Sender {
     child: Child,
     pub url: String,
+    /// The file with its certificate, if it has one.
+    authority: Option<PathBuf>,
 }
 
 impl Sender {
@@ -112,7 +120,23 @@ impl Sender {
         Ok(Sender {
             child,
             url: url.trim().to_owned(),
+            authority: None,
         })
+    }
+
+    /// Starts one that serves a file by TLS.
+    pub fn start_tls(file: &BodyFile) -> Result<Sender, Failure> {
+        let authority = file.0.with_extension("pem");
+        let paths = [&file.0, &authority].map(|path| path.to_string_lossy());
+        let mut sender = Sender::start(&[&paths[0], &paths[1]])?;
+        sender.authority = Some(authority);
+        Ok(sender)
+    }
+
+    /// The environment of those who are to trust it.
+    pub fn trusted_by(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let authority = self.authority.as_deref();
+        authority.into_iter().map(|path| ("SSL_CERT_FILE", path))
     }
 }
 
@@ -120,22 +144,31 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(authority) = &self.authority {
+            let _ = std::fs::remove_file(authority);
+        }
     }
 }
 
-/// Serves a file: `send PATH`.
+/// Serves a file: `send PATH`, or by TLS `send PATH AUTHORITY`, which writes there whom to trust.
 pub fn main(args: &[&str]) -> Result<(), Failure> {
-    let [path] = args else {
-        return Err("send PATH".into());
+    let (path, tls) = match args {
+        [path] => (path, None),
+        [path, authority] => (path, Some(tls(authority)?)),
+        _ => return Err("send PATH [AUTHORITY]".into()),
     };
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    println!("http://{}", listener.local_addr()?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("{scheme}://{}", listener.local_addr()?);
     end_with_parent();
     for connection in listener.incoming() {
-        let (connection, file) = (connection?, File::open(path)?);
+        let (connection, file, tls) = (connection?, File::open(path)?, tls.clone());
         thread::spawn(move || {
             // A client that has had enough closes the connection.
-            let _ = answer(connection, &file);
+            let _ = match tls {
+                Some(tls) => answer_tls(connection, tls, &file),
+                None => answer(connection, &file),
+            };
         });
     }
     Ok(())
@@ -151,12 +184,49 @@ pub fn end_with_parent() {
 
 fn answer(mut connection: TcpStream, file: &File) -> Result<(), Failure> {
     connection.set_nodelay(true)?;
-    let mut requests = BufReader::new(connection.try_clone()?);
+    request(&mut connection)?;
+    respond(&mut connection, file, |connection, mut at, end| {
+        while at < end {
+            let size = (end - at) as usize;
+            at += sendfile64(&*connection, file, Some(&mut (at as i64)), size)? as u64;
+        }
+        Ok(())
+    })
+}
+
+/// Costs about what a client of TLS does, and so cannot be much faster.
+fn answer_tls(connection: TcpStream, tls: Arc<ServerConfig>, file: &File) -> Result<(), Failure> {
+    connection.set_nodelay(true)?;
+    let mut connection = StreamOwned::new(ServerConnection::new(tls)?, connection);
+    request(&mut connection)?;
+    let mut buffer = vec![0; CHUNK as usize];
+    respond(&mut connection, file, |connection, at, end| {
+        let part = &mut buffer[..(end - at) as usize];
+        file.read_exact_at(part, at)?;
+        Ok(connection.write_all(part)?)
+    })
+}
+
+/// What a server of TLS says of itself, with a certificate of its own, which is left in a file.
+fn tls(authority: &str) -> Result<Arc<ServerConfig>, Failure> {
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    std::fs::write(authority, own.cert.pem())?;
+    let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(default_provider().into())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key.into())?;
+    Ok(Arc::new(config))
+}
+
+/// Takes a request.
+fn request(connection: &mut impl Read) -> Result<(), Failure> {
+    let mut requests = BufReader::new(connection);
     let mut length = 0;
     loop {
         let mut line = String::new();
         if requests.read_line(&mut line)? == 0 {
-            return Ok(());
+            return Err("no request".into());
         }
         let line = line.trim().to_ascii_lowercase();
         if let Some(value) = line.strip_prefix("content-length:") {
@@ -166,10 +236,16 @@ fn answer(mut connection: TcpStream, file: &File) -> Result<(), Failure> {
             break;
         }
     }
-    requests
-        .by_ref()
-        .take(length)
-        .read_to_end(&mut Vec::new())?;
+    requests.take(length).read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Answers with the file in chunks, which `send` sends: from one offset to another.
+fn respond<C: Write>(
+    connection: &mut C,
+    file: &File,
+    mut send: impl FnMut(&mut C, u64, u64) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: video/webm\r\ntransfer-encoding: chunked\r\n\
                 x-amzn-RequestId: 0f3b6b1e-7a0c-4d0b-9f0e-000000000000\r\n\r\n";
     connection.write_all(head.as_bytes())?;
@@ -177,18 +253,10 @@ fn answer(mut connection: TcpStream, file: &File) -> Result<(), Failure> {
     while at < end {
         let size = CHUNK.min(end - at);
         connection.write_all(format!("{size:x}\r\n").as_bytes())?;
-        let stop = at + size;
-        while at < stop {
-            sendfile64(
-                &connection,
-                file,
-                Some(&mut (at as i64)),
-                (stop - at) as usize,
-            )
-            .map(|sent| at += sent as u64)?;
-        }
+        send(connection, at, at + size)?;
         connection.write_all(b"\r\n")?;
+        at += size;
     }
     connection.write_all(b"0\r\n\r\n")?;
-    Ok(())
+    Ok(connection.flush()?)
 }

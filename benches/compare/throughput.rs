@@ -24,6 +24,7 @@ struct Comparison {
     title: String,
     frame: usize,
     one_segment: bool,
+    tls: bool,
     ways: Vec<Way>,
 }
 
@@ -52,7 +53,10 @@ impl Comparison {
         let little = self.body(1 << 20);
         let sending = |body: &Body| -> Result<(BodyFile, Sender), Failure> {
             let file = body.write()?;
-            let sender = Sender::start(&[&file.0.to_string_lossy()])?;
+            let sender = match self.tls {
+                true => Sender::start_tls(&file)?,
+                false => Sender::start(&[&file.0.to_string_lossy()])?,
+            };
             Ok((file, sender))
         };
         let (_whole_file, whole_sender) = sending(&whole)?;
@@ -65,7 +69,9 @@ impl Comparison {
                     .into_iter()
                     .zip(best)
                 {
-                    let cost = cpu_time(&mut (way.command)(&sender.url, body)?)?;
+                    let mut command = (way.command)(&sender.url, body)?;
+                    command.envs(sender.trusted_by());
+                    let cost = cpu_time(&mut command)?;
                     *best = cost.min(*best);
                 }
             }
@@ -141,15 +147,11 @@ fn comparisons() -> Result<Vec<Comparison>, Failure> {
     let mut all = Vec::new();
     for (frame, label) in [(8 * 1024, "8 KiB"), (100 * 1024, "100 KiB")] {
         let mut ways = vec![
-            consumer("SDK's ByteStream, drained", |url, _| {
-                vec!["sdk".into(), url.into()]
-            }),
+            sdk(),
             consumer("socket, read and dropped", |url, _| {
                 vec!["socket".into(), url.into()]
             }),
-            pipeline("kvsgetmediasrc ! fakesink", |url, body| {
-                kvs(url, body, "", "fakesink")
-            }),
+            element(),
             pipeline("kvsgetmediasrc payload=raw ! fakesink", |url, body| {
                 kvs(url, body, "payload=raw", "fakesink")
             }),
@@ -194,6 +196,7 @@ fn comparisons() -> Result<Vec<Comparison>, Failure> {
             title: format!("A document for each fragment, frames of {label}"),
             frame,
             one_segment: false,
+            tls: false,
             ways,
         });
     }
@@ -202,12 +205,40 @@ fn comparisons() -> Result<Vec<Comparison>, Failure> {
             .to_owned(),
         frame: 8 * 1024,
         one_segment: true,
+        tls: false,
         ways: vec![pipeline(
             "souphttpsrc ! matroskademux ! fakesink",
             |url, _| format!("souphttpsrc location={url} ! matroskademux ! fakesink"),
         )],
     });
+    all.push(Comparison {
+        title: "Documents again, frames of 8 KiB, by TLS".to_owned(),
+        frame: 8 * 1024,
+        one_segment: false,
+        tls: true,
+        ways: vec![
+            sdk(),
+            element(),
+            // It trusts the system's authorities only.
+            pipeline("souphttpsrc ! fakesink", |url, _| {
+                format!("souphttpsrc ssl-strict=false location={url} ! fakesink")
+            }),
+        ],
+    });
     Ok(all)
+}
+
+/// What the others are measured against.
+fn sdk() -> Way {
+    consumer("SDK's ByteStream, drained", |url, _| {
+        vec!["sdk".into(), url.into()]
+    })
+}
+
+fn element() -> Way {
+    pipeline("kvsgetmediasrc ! fakesink", |url, body| {
+        kvs(url, body, "", "fakesink")
+    })
 }
 
 /// The element with all it needs to be told, and what comes behind it.
