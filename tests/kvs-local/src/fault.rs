@@ -64,6 +64,7 @@ pub(crate) struct Actions {
     pub(crate) skip: Vec<usize>,
     pub(crate) swap: Vec<usize>,
     pub(crate) insert: Vec<(usize, Bytes)>,
+    pub(crate) ack_error: Option<(usize, u32, String)>,
 }
 
 impl Actions {
@@ -90,6 +91,7 @@ impl Actions {
         self.skip.extend(&other.skip);
         self.swap.extend(&other.swap);
         self.insert.extend(other.insert.iter().cloned());
+        later(&mut self.ack_error, &other.ack_error);
     }
 }
 
@@ -247,6 +249,14 @@ impl Fault {
     /// a document without Cluster, and ends the body.
     pub fn in_band_error(mut self, after_fragments: usize, id: u32, code_text: &str) -> Fault {
         self.actions.in_band_error = Some((after_fragments, id, code_text.to_owned()));
+        self
+    }
+
+    /// PutMedia: when so many fragments of the request are complete and the next has begun, refuses
+    /// that with an ERROR acknowledgement, and ends the answer. The service does so with 4003
+    /// MAX_CONNECTION_DURATION_REACHED or 5000 INTERNAL_ERROR.
+    pub fn ack_error(mut self, after_fragments: usize, id: u32, code: &str) -> Fault {
+        self.actions.ack_error = Some((after_fragments, id, code.to_owned()));
         self
     }
 

@@ -32,8 +32,9 @@ enum AckError {
 }
 
 impl AckError {
-    fn code(self) -> &'static str {
-        match self {
+    /// Its number, and what it is called.
+    fn id(self) -> (u32, &'static str) {
+        let code = match self {
             AckError::MaxFragmentSizeReached => "MAX_FRAGMENT_SIZE_REACHED",
             AckError::MaxFragmentDurationReached => "MAX_FRAGMENT_DURATION_REACHED",
             AckError::FragmentTimecodeLesserThanPrevious => {
@@ -43,7 +44,8 @@ impl AckError {
             AckError::InvalidMkvData => "INVALID_MKV_DATA",
             AckError::FragmentMetadataLimitReached => "FRAGMENT_METADATA_LIMIT_REACHED",
             AckError::TrackNumberMismatch => "TRACK_NUMBER_MISMATCH",
-        }
+        };
+        (self as u32, code)
     }
 }
 
@@ -147,7 +149,8 @@ pub(crate) async fn handle(
         tracks: Vec::new(),
         skipping: false,
         acks: Vec::new(),
-        failed: None,
+        completed: 0,
+        failed: false,
     };
     let mut ingest = Ingest::new();
     let result = upload.run(connection, &mut ingest, setup.acks).await;
@@ -172,7 +175,9 @@ struct Upload<'a> {
     /// The fragment under upload was refused; its Cluster is passed over.
     skipping: bool,
     acks: Vec<String>,
-    failed: Option<AckError>,
+    /// Fragments that are complete.
+    completed: usize,
+    failed: bool,
 }
 
 impl Upload<'_> {
@@ -189,7 +194,7 @@ impl Upload<'_> {
             match &piece {
                 Some(piece) => {
                     let parsed = ingest.push(piece, |ingest, event| self.event(ingest, event));
-                    if parsed.is_err() && self.failed.is_none() {
+                    if parsed.is_err() && !self.failed {
                         self.fail(AckError::InvalidMkvData, self.session.timecode_ms());
                     }
                 }
@@ -204,14 +209,14 @@ impl Upload<'_> {
                     connection.chunk(ack.as_bytes()).await?;
                 }
             }
-            if piece.is_none() || self.failed.is_some() {
+            if piece.is_none() || self.failed {
                 return Ok(());
             }
         }
     }
 
     fn event(&mut self, ingest: &Ingest, event: Event) {
-        if self.failed.is_some() {
+        if self.failed {
             return;
         }
         match &event {
@@ -235,7 +240,7 @@ impl Upload<'_> {
                     // The one error after which the connection goes on: the producer skips it.
                     let error = AckError::FragmentTimecodeLesserThanPrevious;
                     self.acks
-                        .push(ack("ERROR", Some(*timecode_ms), None, Some(error)));
+                        .push(ack("ERROR", Some(*timecode_ms), None, Some(error.id())));
                     return;
                 }
                 self.last_timecode = Some(*timecode_ms);
@@ -263,6 +268,11 @@ impl Upload<'_> {
                 let timecode = self.session.timecode_ms();
                 self.acks
                     .push(ack("BUFFERING", timecode, Some(&fragment.number), None));
+                if let Some((after, id, code)) = &self.call.actions.ack_error
+                    && *after == self.completed
+                {
+                    self.refuse((*id, code), timecode);
+                }
             }
             Some(Step::Grew { bytes, lasts_ms }) => {
                 let limits = self.shared.config.enforce_limits;
@@ -273,6 +283,7 @@ impl Upload<'_> {
                 }
             }
             Some(Step::Completed(fragment)) => {
+                self.completed += 1;
                 for kind in ["RECEIVED", "PERSISTED"] {
                     self.acks
                         .push(ack(kind, timecode, Some(&fragment.number), None));
@@ -282,10 +293,15 @@ impl Upload<'_> {
     }
 
     fn fail(&mut self, error: AckError, timecode: Option<u64>) {
+        self.refuse(error.id(), timecode);
+    }
+
+    /// Ends the upload with an error.
+    fn refuse(&mut self, error: (u32, &str), timecode: Option<u64>) {
         let number = self.session.open().map(|fragment| fragment.number.clone());
         self.acks
             .push(ack("ERROR", timecode, number.as_ref(), Some(error)));
-        self.failed = Some(error);
+        self.failed = true;
     }
 }
 
@@ -294,7 +310,7 @@ fn ack(
     kind: &str,
     timecode: Option<u64>,
     number: Option<&Number>,
-    error: Option<AckError>,
+    error: Option<(u32, &str)>,
 ) -> String {
     let mut members = vec![format!("\"EventType\":{}", json!(kind))];
     if let Some(timecode) = timecode {
@@ -303,9 +319,9 @@ fn ack(
     if let Some(number) = number {
         members.push(format!("\"FragmentNumber\":\"{number}\""));
     }
-    if let Some(error) = error {
-        members.push(format!("\"ErrorId\":{}", error as u32));
-        members.push(format!("\"ErrorCode\":{}", json!(error.code())));
+    if let Some((id, code)) = error {
+        members.push(format!("\"ErrorId\":{id}"));
+        members.push(format!("\"ErrorCode\":{}", json!(code)));
     }
     format!("{{{}}}", members.join(","))
 }

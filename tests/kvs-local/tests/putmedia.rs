@@ -12,7 +12,8 @@ use bytes::Bytes;
 use common::{Answer, Client, PATIENCE, recording};
 use kvs_local::synth::{Synth, TrackSpec};
 use kvs_local::{
-    DEFAULT_ACCESS_KEY, DEFAULT_REGION, DEFAULT_SECRET_KEY, Server, StreamHandle, Timecodes, mkv,
+    DEFAULT_ACCESS_KEY, DEFAULT_REGION, DEFAULT_SECRET_KEY, Fault, Server, StreamHandle, Timecodes,
+    mkv,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -275,7 +276,17 @@ fn fragment_metadata_goes_to_its_fragment() {
 #[test]
 fn what_breaks_a_limit_is_refused_by_its_id() {
     let server = Server::builder().enforce_limits(true).start();
-    let cases: [(&str, Bytes, &[u64]); 6] = [
+    let cases: [(&str, Bytes, &[u64]); 7] = [
+        (
+            "over 50 MB",
+            Synth::new()
+                .fragments(1)
+                .frames(3)
+                .payload(17_000_000, 17_000_000)
+                .build()
+                .producer_body(),
+            &[4001],
+        ),
         (
             "four tracks",
             Synth::new()
@@ -329,6 +340,42 @@ fn what_breaks_a_limit_is_refused_by_its_id() {
         let kept = server.stream(&name).fragments();
         assert!(kept.iter().all(|fragment| fragment.complete), "{what}");
         assert_eq!(kept.len(), if ids == [4004] { 2 } else { 0 }, "{what}");
+    }
+}
+
+/// What the service may say at any time, and what kvssink then does: it comes again, with the same
+/// fragment.
+#[test]
+fn an_upload_that_is_refused_goes_on_in_another() {
+    let media = Synth::new().fragments(4).build();
+    let body = media.producer_body();
+    let (frames, timecodes) = expected(&body);
+    let errors = [
+        (4003, "MAX_CONNECTION_DURATION_REACHED"),
+        (5000, "INTERNAL_ERROR"),
+        (5001, "ARCHIVAL_ERROR"),
+    ];
+    for (id, code) in errors {
+        let server = Server::start();
+        let cam = server.stream("cam");
+        let client = Client::new(&server);
+        server.fault(Fault::put_media().ack_error(2, id, code));
+        let refused = put(&client, &ABSOLUTE, &body, 1000, true);
+        let error = refused.acks.last().unwrap();
+        assert_eq!(event(error), ("ERROR".to_owned(), timecodes[2]));
+        assert_eq!(error["ErrorId"], id);
+        assert_eq!(error["ErrorCode"], code);
+        assert!(error["FragmentNumber"].is_string());
+        let whole = cam.fragments();
+        assert_eq!(whole.len(), 2, "the refused one is not kept");
+        assert!(whole.iter().all(|fragment| fragment.complete));
+
+        let header = &media.fragments[0].header[..];
+        let rest = media.fragments[2..].iter().map(|f| &f.cluster[..]);
+        let rest: Vec<&[u8]> = [header].into_iter().chain(rest).collect();
+        let again = put(&client, &ABSOLUTE, &rest.concat(), 1000, true);
+        assert_eq!(again.error_ids(), [0; 0]);
+        assert!(got(&client, &cam).frames().eq(&frames), "{code}");
     }
 }
 
@@ -401,6 +448,7 @@ fn headers_are_checked() {
 #[test]
 fn signatures_as_kvssink_makes_them() {
     let server = Server::start();
+    server.set_credentials(DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY, Some("a token"));
     let cam = server.stream("cam");
     let media = Synth::new().fragments(2).build();
     let seconds = SystemTime::now()
@@ -462,6 +510,13 @@ fn signatures_as_kvssink_makes_them() {
         b"\r\n0\r\n\r\n",
     ]
     .concat();
+    all.push(("x-amz-security-token".to_owned(), "another".to_owned()));
+    let refused = Client::new(&server).send("POST", "/putMedia", &all, &chunked);
+    assert_eq!(
+        (refused.status, refused.error()),
+        (403, "UnrecognizedClientException")
+    );
+    all.last_mut().unwrap().1 = "a token".to_owned();
     let mut answer = Client::new(&server).send("POST", "/putMedia", &all, &chunked);
     assert_eq!((answer.status, answer.error()), (200, ""));
     answer.rest();
