@@ -22,15 +22,12 @@ pub enum Notice {
         /// The service's id of the request.
         request_id: Option<String>,
     },
-    /// A connection, or the attempt to make one, has failed; what follows is said by
-    /// [`Reconnect`](Notice::Reconnect), or by the session's end.
-    Failed(Error),
     /// A connection ended and another is about to be made.
     Reconnect {
         /// Why the last one ended.
         reason: &'static str,
-        /// What went wrong, for people, if anything did.
-        error: Option<String>,
+        /// What went wrong, if anything did.
+        error: Option<Error>,
         /// How many failures in a row there have been.
         attempt: u32,
         /// How long is waited first.

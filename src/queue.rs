@@ -8,7 +8,6 @@
 use crate::{error::Error, item::Item, lock::lock};
 use std::{
     collections::VecDeque,
-    pin::pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -108,9 +107,8 @@ impl Queue {
     pub async fn push(&self, item: Item) -> Result<(), Closed> {
         let cost = cost(&item);
         loop {
-            let mut drained = pin!(self.drained.notified());
-            // Registered before the look at the queue: a wake-up between that and the wait counts.
-            drained.as_mut().enable();
+            // Made before the look at the queue: it learns of every wake-up from then on.
+            let drained = self.drained.notified();
             let fits = {
                 let mut inner = self.lock();
                 if inner.closed {
@@ -252,6 +250,7 @@ mod tests {
     };
     use bytes::Bytes;
     use std::{
+        pin::pin,
         sync::atomic::{AtomicBool, AtomicUsize, Ordering},
         thread,
         time::Instant,

@@ -232,9 +232,8 @@ impl Worker {
             };
             let mut failure = None;
             if let Ended::Failed(error) = &ended {
-                (self.notify)(Notice::Failed(error.clone()));
                 self.quiet_since = Instant::now();
-                failure = Some(error.to_string());
+                failure = Some(error.clone());
             }
             match self.retry.after(ended) {
                 Next::GiveUp(error) => {
@@ -249,7 +248,7 @@ impl Worker {
     }
 
     /// Tells of the reconnect, renews what has to be renewed, and waits.
-    async fn prepare(&mut self, reconnect: Reconnect, error: Option<String>, client: &Client) {
+    async fn prepare(&mut self, reconnect: Reconnect, error: Option<Error>, client: &Client) {
         let Reconnect {
             reason,
             attempt,

@@ -5,7 +5,7 @@
 #   tests/package.sh [--no-build] [SUITE]     default: bookworm
 #
 # --no-build takes the release library as it is. Needs cargo-deb (cargo install cargo-deb), and
-# root (for chroot) and debootstrap. The package is left in target/debian; its Maintainer is
+# root (for chroot) and debootstrap. With cargo-c (cargo install cargo-c) it tries `cargo cinstall`, too. The package is left in target/debian; its Maintainer is
 # $DEBFULLNAME <$DEBEMAIL>, where they are set. The bare root is made anew each time from what
 # debootstrap leaves in target/package/SUITE.tar (about 160 MB).
 set -euo pipefail
@@ -83,3 +83,21 @@ if inside gst-inspect-1.0 kvsgetmediasrc >/dev/null 2>&1; then
     exit 1
 fi
 echo "$package installs, works and goes on $suite"
+
+if ! has_command cargo-cinstall; then
+    echo "skipped: cargo cinstall: there is no cargo-c"
+    exit
+fi
+libdir=$(pkg-config --variable=libdir gstreamer-1.0)
+installed=$root/cinstall
+cargo cinstall --release --prefix=/usr --libdir="$libdir" --destdir="$installed"
+(cd "$installed" && find . -type f) | sort
+# A plugin and nothing to link with: no header, no version in its name.
+plugins=$installed$libdir/gstreamer-1.0
+[ "$(cd "$plugins" && echo *)" = "libgstkvsgetmedia.a libgstkvsgetmedia.so" ]
+grep -q '^Requires.private:.*gstreamer-1.0' "$installed$libdir/pkgconfig/gstkvsgetmedia.pc"
+for element in kvsgetmediasrc kvssrc; do
+    GST_PLUGIN_PATH=$plugins GST_REGISTRY=$installed/registry.bin gst-inspect-1.0 "$element" |
+        grep "Filename  *$plugins/libgstkvsgetmedia.so"
+done
+echo "cargo cinstall puts it in $libdir/gstreamer-1.0"

@@ -27,6 +27,9 @@ pub fn main() -> Result<(), Failure> {
     for (kind, name) in [
         ("soup", "souphttpsrc ! fakesink"),
         ("kvs", "kvsgetmediasrc ! fakesink"),
+        // What of it is the SDK's, and a thread's.
+        ("sdk", "SDK's ByteStreams, read in tasks of tokio"),
+        ("sdk-thread", "the same, each handed to a thread"),
     ] {
         let (_sender, mut command) = consumer(kind, pace, streams, 1, seconds)?;
         rows.push((name, figures(&mut command)?));

@@ -103,6 +103,7 @@ impl KvsGetMediaSrc {
     /// Tells the application that it is over.
     fn fail(&self, error: &Error) {
         let obj = self.obj();
+        gst::error!(CAT, imp = self, "{error}");
         self.progress.post_end(obj.upcast_ref(), true);
         messages::post_error(obj.upcast_ref(), error);
     }
@@ -247,7 +248,11 @@ impl KvsGetMediaSrc {
                         "Connected to {endpoint}, request {}",
                         request_id.as_deref().unwrap_or("without an id")
                     ),
-                    Notice::Failed(error) => gst::warning!(CAT, imp = imp, "{error}"),
+                    Notice::Reconnect {
+                        error: Some(error),
+                        delay,
+                        ..
+                    } => gst::warning!(CAT, imp = imp, "{error}; trying again in {delay:?}"),
                     notice => gst::debug!(CAT, imp = imp, "{notice:?}"),
                 }
                 imp.progress.post_notice(imp.obj().upcast_ref(), &notice);

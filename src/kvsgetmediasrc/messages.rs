@@ -283,7 +283,7 @@ impl Progress {
                     .field_if_some("resume-after", resume_after.as_deref().map(text));
                 post_structure(element, structure.build());
             }
-            Notice::Connected { .. } | Notice::Failed(_) => (),
+            Notice::Connected { .. } => (),
         }
     }
 
