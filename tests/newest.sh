@@ -16,11 +16,9 @@ root=${KVS_NEWEST_ROOT:-$target/newest}
 
 if ! chroot "$root" gst-inspect-1.0 --version >/dev/null 2>&1; then
     command -v debootstrap >/dev/null || { echo "Please install debootstrap, then try again." >&2; exit 1; }
-    mirror=$(sed -n 's/^URIs: *//p; s/^deb  *\(http[^ ]*\).*/\1/p' \
-        /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null | head -n 1)
     debootstrap --variant=minbase \
         --include=gstreamer1.0-tools,gstreamer1.0-plugins-base,gstreamer1.0-plugins-good,gstreamer1.0-plugins-bad,gstreamer1.0-libav,ca-certificates \
-        sid "$root" "$mirror" || chroot "$root" gst-inspect-1.0 --exists matroskademux
+        sid "$root" "$(debian_mirror)" || chroot "$root" gst-inspect-1.0 --exists matroskademux
 fi
 chroot "$root" gst-inspect-1.0 --version | head -n 1
 

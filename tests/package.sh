@@ -38,16 +38,14 @@ maintainer=()
 package=$(cargo deb --no-build --strip --multiarch=same "${maintainer[@]}" | tail -n 1)
 dpkg-deb --info "$package"
 dpkg-deb --contents "$package"
-dpkg-deb --field "$package" Depends | grep -q libgstreamer1.0-0
+grep -q libgstreamer1.0-0 <<<"$(dpkg-deb --field "$package" Depends)"
 
 base=$target/package/$suite.tar
 mkdir -p "$target/package"
 root=$(mktemp -d "$target/package/root.XXXXXX")
 trap 'rm -rf "$root"' EXIT
 if [ ! -e "$base" ]; then
-    mirror=$(sed -n 's/^URIs: *//p; s/^deb  *\(http[^ ]*\).*/\1/p' \
-        /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null | head -n 1)
-    debootstrap --variant=minbase "$suite" "$root" "$mirror"
+    debootstrap --variant=minbase "$suite" "$root" "$(debian_mirror)"
     tar --create --file "$base.new" --directory "$root" .
     mv "$base.new" "$base"
 else
@@ -70,7 +68,7 @@ get install -y --no-install-recommends gstreamer1.0-tools man-db
 for element in kvsgetmediasrc kvssrc; do
     inside gst-inspect-1.0 "$element" >"$root/tmp/$element"
     grep -q 'stream-name' "$root/tmp/$element"
-    inside man "$element" | grep -q 'stream-name'
+    grep -q 'stream-name' <<<"$(inside man "$element")"
 done
 sed -n '1,/^GObject/p' "$root/tmp/kvsgetmediasrc"
 # Nothing but the system's own folders was looked into, and it asks for its settings.

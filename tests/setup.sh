@@ -39,6 +39,12 @@ has_certificates() {
     return 1
 }
 
+# Where this system's own packages come from. Not every one has both kinds of files.
+debian_mirror() {
+    cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null |
+        sed -n 's/^URIs: *//p; s/^deb  *\(http[^ ]*\).*/\1/p' | sed -n 1p || true
+}
+
 # want "APT PACKAGES" "DNF PACKAGES" CHECK...: notes the packages unless the check passes.
 want() {
     local apt=$1 dnf=$2
