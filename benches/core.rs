@@ -1,6 +1,14 @@
 //! The sans-IO parts: how fast a body goes through each, beside a copy of the same bytes.
 //!
 //! `cargo bench --bench core`. Throughput is in bytes of the body; chunks are those of an SDK's body.
+//!
+//! Instructions, which do not depend on what else the machine does, are counted by valgrind: some 1,300
+//! a block, the differences between frames of 1 and of 8 KiB, of which there are 16,384 and 2,048.
+//!
+//! ```text
+//! valgrind --tool=callgrind --toggle-collect='*gstkvsgetmedia*push*' target/release/deps/core-… \
+//!     --bench --test 'frames of 8 KiB/receiver, continuous'
+//! ```
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
