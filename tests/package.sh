@@ -5,9 +5,10 @@
 #   tests/package.sh [--no-build] [SUITE]     default: bookworm
 #
 # --no-build takes the release library as it is. Needs cargo-deb (cargo install cargo-deb), and
-# root (for chroot) and debootstrap. With cargo-c (cargo install cargo-c) it tries `cargo cinstall`, too. The package is left in target/debian; its Maintainer is
-# $DEBFULLNAME <$DEBEMAIL>, where they are set. The bare root is made anew each time from what
-# debootstrap leaves in target/package/SUITE.tar (about 160 MB).
+# root (for chroot) and debootstrap. With cargo-c (cargo install cargo-c) it tries `cargo cinstall`,
+# too. The package is left in target/debian; its Maintainer is $DEBFULLNAME <$DEBEMAIL>, where they
+# are set. The bare root is made anew each time from what debootstrap leaves in
+# target/package/SUITE.tar (about 160 MB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/setup.sh
