@@ -10,10 +10,11 @@ use crate::{
 };
 use std::process::Command;
 
-const WAYS: [(&str, &str); 4] = [
+const WAYS: [(&str, &str); 5] = [
     ("sdk", "SDK's ByteStream, read in a task of tokio"),
     // What any source does that reads in tokio: GStreamer pushes from a thread of its own.
     ("sdk-thread", "the same, handed to a thread"),
+    ("sdk-appsrc", "the same, by appsrc, buffers at its pad"),
     ("kvs", "kvsgetmediasrc, buffers at its pad"),
     ("soup", "souphttpsrc, buffers at its pad"),
 ];

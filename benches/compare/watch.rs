@@ -153,19 +153,26 @@ pub fn main(args: &[&str]) -> Result<(), Failure> {
     let without = Usage::now()?;
     let start = Instant::now();
     let pipelines = match *kind {
-        "sdk" | "sdk-thread" => {
+        "sdk" | "sdk-thread" | "sdk-appsrc" => {
             let client = sdk::media(media);
+            let pipelines = match *kind {
+                "sdk-appsrc" => play(&watches, |_| "appsrc name=src ! fakesink".to_owned())?,
+                _ => Vec::new(),
+            };
             for (index, watch) in watches.iter().enumerate() {
-                let (client, watch) = (client.clone(), watch.clone());
-                let name = name(index);
-                let hand_over = (*kind == "sdk-thread").then(|| to_thread(watch.clone()));
+                let hand_over = match *kind {
+                    "sdk-thread" => to_thread(watch.clone()),
+                    "sdk-appsrc" => to_appsrc(&pipelines[index])?,
+                    _ => to_watch(watch.clone()),
+                };
+                let (client, name) = (client.clone(), name(index));
                 runtime.spawn(async move {
-                    if let Err(error) = drain(&client, &name, &watch, hand_over).await {
+                    if let Err(error) = drain(&client, &name, hand_over).await {
                         failed(&error.to_string());
                     }
                 });
             }
-            Vec::new()
+            pipelines
         }
         "kvs" => play(&watches, kvs)?,
         "soup" => play(&watches, soup)?,
@@ -287,29 +294,42 @@ fn play(
     Ok(pipelines)
 }
 
+/// What is done with each chunk of a body.
+type HandOver = Box<dyn FnMut(Bytes) -> Result<(), Failure> + Send>;
+
+fn to_watch(watch: Arc<Mutex<Watch>>) -> HandOver {
+    Box::new(move |chunk| {
+        take(&watch, measure::now()?, &chunk);
+        Ok(())
+    })
+}
+
 /// A thread that takes chunks, as a source's streaming thread has to.
-fn to_thread(watch: Arc<Mutex<Watch>>) -> mpsc::Sender<Bytes> {
+fn to_thread(watch: Arc<Mutex<Watch>>) -> HandOver {
     let (sender, receiver) = mpsc::channel::<Bytes>();
     thread::spawn(move || {
         for chunk in receiver {
             take(&watch, measure::now().unwrap_or_default(), &chunk);
         }
     });
-    sender
+    Box::new(move |chunk| Ok(sender.send(chunk)?))
 }
 
-async fn drain(
-    client: &sdk::Client,
-    name: &str,
-    watch: &Mutex<Watch>,
-    hand_over: Option<mpsc::Sender<Bytes>>,
-) -> Result<(), Failure> {
+/// The shortest way from the SDK into a pipeline.
+fn to_appsrc(pipeline: &gst::Element) -> Result<HandOver, Failure> {
+    let bin = pipeline.downcast_ref::<gst::Bin>();
+    let src = bin.and_then(|bin| bin.by_name("src")).ok_or("no source")?;
+    let src = src.downcast::<gst_app::AppSrc>().map_err(|_| "no appsrc")?;
+    Ok(Box::new(move |chunk| {
+        src.push_buffer(gst::Buffer::from_slice(chunk))?;
+        Ok(())
+    }))
+}
+
+async fn drain(client: &sdk::Client, name: &str, mut hand_over: HandOver) -> Result<(), Failure> {
     let mut body = sdk::get_media(client, name).await?;
     while let Some(chunk) = body.try_next().await? {
-        match &hand_over {
-            Some(thread) => thread.send(chunk)?,
-            None => take(watch, measure::now()?, &chunk),
-        }
+        hand_over(chunk)?;
     }
     Ok(())
 }
