@@ -326,7 +326,9 @@ impl Receiver {
     /// # Errors
     /// As [`Receiver::push`].
     pub fn close(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
-        if self.progressed || !self.position.was_fruitless() {
+        // One that has not repeated all there was of it does not show that there is no more.
+        let repeated = self.handling == (Handling::Deliver { skip: 0 });
+        if self.progressed || !repeated || !self.position.was_fruitless() {
             return Ok(());
         }
         if self.body.is_truncated() {

@@ -71,7 +71,7 @@ struct Partial {
     server_timestamp: Option<u64>,
     /// Clusters and blocks delivered.
     units: u64,
-    /// Bodies that ended without bringing any more of it.
+    /// Bodies that repeated it and ended without bringing any more.
     fruitless: u32,
 }
 
@@ -265,8 +265,8 @@ impl Position {
         }
     }
 
-    /// A body ended in good order without bringing any more of the fragment that was cut. Says whether
-    /// that has happened so often that there is no more of it.
+    /// A body repeated what was delivered of the fragment that was cut, and ended in good order without
+    /// bringing any more. Says whether that has happened so often that there is no more of it.
     pub fn was_fruitless(&mut self) -> bool {
         match &mut self.partial {
             Some(partial) if partial.units > 0 => {

@@ -464,3 +464,35 @@ fn a_fragment_that_always_ends_within_a_block_is_given_up_and_named() {
     assert_eq!(gaps[0].from_fragment.as_ref(), Some(&first.number));
     assert_eq!(gaps[0].to_fragment, None, "of its own");
 }
+
+#[test]
+fn a_body_that_does_not_repeat_a_fragment_says_nothing_of_its_end() {
+    let media = every_form();
+    for raw in [false, true] {
+        let config = Config {
+            raw,
+            ..Config::new(Selector::Earliest)
+        };
+        let whole = uncut(&media, &config, LARGE);
+        let first = &media.fragments[0].document;
+        for at in (0..first.len()).step_by(7) {
+            for again in [0, at / 4, at / 2] {
+                let mut receiver = Receiver::new(config.clone());
+                let mut items = Vec::new();
+                receiver.open();
+                feed(&mut receiver, &first.slice(..at), LARGE, &mut items).unwrap();
+                for _ in 0..4 {
+                    receiver.open();
+                    feed(&mut receiver, &first.slice(..again), LARGE, &mut items).unwrap();
+                    receiver.close(&mut items).unwrap();
+                }
+                let request = receiver.position().request();
+                receiver.open();
+                feed(&mut receiver, &body(&media, &request), LARGE, &mut items).unwrap();
+                receiver.finish(&mut items).unwrap();
+                let what = format!("raw {raw}, {at} bytes and then {again} again and again");
+                assert_same(&Outcome::of(items), &whole, what);
+            }
+        }
+    }
+}
