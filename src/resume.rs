@@ -6,7 +6,7 @@
 //! whether and when to ask at all.
 
 use crate::{
-    error::{Error, ErrorKind, Recovery},
+    error::{Error, ErrorKind, Operation, Recovery},
     fragment::{End, Head, Number},
     item::{FragmentEnd, GapKind},
     request::{self, Selector},
@@ -84,8 +84,6 @@ enum Way {
     Timestamp,
     /// From the oldest fragment; what was delivered is skipped.
     Earliest,
-    /// From the oldest fragment, since there is none where the user asked to begin.
-    Oldest,
     /// From now, on purpose.
     Now,
 }
@@ -135,7 +133,7 @@ impl Position {
         match (self.way, self.server_timestamp()) {
             (Way::Exact, _) => self.exact(),
             (Way::Timestamp, Some(timestamp)) => Selector::ServerTimestamp(timestamp / 1_000_000),
-            (Way::Timestamp, None) | (Way::Earliest | Way::Oldest, _) => Selector::Earliest,
+            (Way::Timestamp, None) | (Way::Earliest, _) => Selector::Earliest,
             (Way::Now, _) => Selector::Now,
         }
     }
@@ -228,8 +226,9 @@ impl Position {
     fn interruption(&self, way: Way, cut: bool) -> Option<GapKind> {
         match way {
             Way::Now => Some(GapKind::SkippedToNow),
-            Way::Timestamp | Way::Earliest => Some(GapKind::Lost),
-            Way::Exact | Way::Oldest => cut.then_some(GapKind::Lost),
+            // Before the first there is nothing that could be missing.
+            Way::Timestamp | Way::Earliest if self.complete.is_some() || cut => Some(GapKind::Lost),
+            _ => cut.then_some(GapKind::Lost),
         }
     }
 
@@ -277,15 +276,38 @@ impl Position {
         }
     }
 
-    /// The service does not have what [`Position::request`] asked for. Says whether there is another
-    /// way to go on; there is none back to where the user asked to begin.
-    pub fn gone(&mut self) -> bool {
-        self.way = match self.way {
-            Way::Exact if self.has_begun() => Way::Timestamp,
-            Way::Exact if self.or_oldest => Way::Oldest,
-            Way::Timestamp => Way::Earliest,
-            Way::Exact | Way::Earliest | Way::Oldest | Way::Now => return false,
+    /// Whether this failure of [`Position::request`] says that the service does not have what was asked
+    /// for.
+    pub fn is_gone(&self, error: &Error) -> bool {
+        let of_time = || {
+            let request = self.request();
+            matches!(
+                request,
+                Selector::ProducerTimestamp(_) | Selector::ServerTimestamp(_)
+            )
         };
+        error.operation == Some(Operation::GetMedia)
+            && match error.kind {
+                // A token may be refused in either way once it has expired.
+                ErrorKind::FragmentGone | ErrorKind::Settings => true,
+                // No fragment holds the time. Or there is no stream: then the next way says so too.
+                ErrorKind::NotFound => of_time(),
+                _ => false,
+            }
+    }
+
+    /// The service does not have what [`Position::request`] asked for. Says whether there is another
+    /// request to go on with; there is none back to where the user asked to begin.
+    pub fn gone(&mut self) -> bool {
+        let refused = self.request();
+        while self.request() == refused {
+            self.way = match self.way {
+                Way::Exact if self.has_begun() => Way::Timestamp,
+                Way::Exact if self.or_oldest => Way::Earliest,
+                Way::Timestamp => Way::Earliest,
+                Way::Exact | Way::Earliest | Way::Now => return false,
+            };
+        }
         true
     }
 }

@@ -354,10 +354,7 @@ impl Worker {
     fn failed(&mut self, error: Error) -> Outcome {
         let position = self.receiver.position();
         let kind = match error.kind {
-            // A token may be refused in either way once it has expired.
-            ErrorKind::FragmentGone | ErrorKind::Settings if position.gone() => {
-                ErrorKind::FragmentGone
-            }
+            _ if position.is_gone(&error) && position.gone() => ErrorKind::FragmentGone,
             ErrorKind::FragmentGone => ErrorKind::NotFound,
             kind => kind,
         };
