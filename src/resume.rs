@@ -73,6 +73,8 @@ struct Partial {
     units: u64,
     /// Bodies that repeated it and ended without bringing any more.
     fruitless: u32,
+    /// Why fragments are missing before it, if they are.
+    interrupted: Option<GapKind>,
 }
 
 /// How a way back to the stream is looked for when the service does not have what was asked for.
@@ -189,46 +191,51 @@ impl Position {
     /// body break here.
     pub fn announced(&mut self, head: &Head) {
         if self.partial.is_none() && !self.is_old(&head.number) {
-            self.partial = Some(Partial::new(head));
+            self.learn(head);
         }
     }
 
     /// A fragment begins.
     pub fn begin(&mut self, head: &Head) -> Decision {
-        let way = match self.way {
-            Way::Timestamp | Way::Earliest if self.seen_again => Way::Exact,
-            way => way,
-        };
         if self.is_old(&head.number) {
             let last = self.complete.as_ref();
             self.seen_again |= last.is_some_and(|last| last.number == head.number);
             return Decision::Skip;
         }
-        let cut = match &self.partial {
-            Some(partial) if head.number == partial.number => {
-                self.way = Way::Exact;
-                return match partial.units {
-                    0 => Decision::Begin(self.interruption(way, false)),
-                    units => Decision::Continue(units),
-                };
-            }
-            Some(partial) if !head.number.is_empty() && head.number < partial.number => {
-                return Decision::Skip;
-            }
-            Some(partial) => partial.units > 0,
-            None => false,
+        let due = self.partial.as_ref().map(|partial| &partial.number);
+        if !head.number.is_empty() && due.is_some_and(|due| head.number < *due) {
+            return Decision::Skip;
+        }
+        let partial = self.learn(head);
+        let decision = match partial.units {
+            0 => Decision::Begin(partial.interrupted),
+            units => Decision::Continue(units),
         };
         self.way = Way::Exact;
-        self.partial = Some(Partial::new(head));
-        Decision::Begin(self.interruption(way, cut))
+        decision
     }
 
-    fn interruption(&self, way: Way, cut: bool) -> Option<GapKind> {
-        match way {
-            Way::Now => Some(GapKind::SkippedToNow),
-            // Before the first there is nothing that could be missing.
-            Way::Timestamp | Way::Earliest if self.complete.is_some() || cut => Some(GapKind::Lost),
-            _ => cut.then_some(GapKind::Lost),
+    /// This fragment is next. Whether any is missing before it is known the first time that its number
+    /// is: from then on there are other ways to it, which say nothing of what it follows.
+    fn learn(&mut self, head: &Head) -> &Partial {
+        let partial = match self.partial.take() {
+            Some(partial) if partial.number == head.number => partial,
+            other => Partial::new(head, self.interruption(other)),
+        };
+        self.partial.insert(partial)
+    }
+
+    /// Why fragments are missing before one that is not known yet; `due` is one that was to come before
+    /// it.
+    fn interruption(&self, due: Option<Partial>) -> Option<GapKind> {
+        // Before the first there is nothing that could be missing.
+        if self.complete.is_none() && due.as_ref().is_none_or(|due| due.units == 0) {
+            return None;
+        }
+        match self.way {
+            Way::Now if !self.seen_again => Some(GapKind::SkippedToNow),
+            Way::Timestamp | Way::Earliest if !self.seen_again => Some(GapKind::Lost),
+            _ => due.map(|_| GapKind::Lost),
         }
     }
 
@@ -313,12 +320,13 @@ impl Position {
 }
 
 impl Partial {
-    fn new(head: &Head) -> Self {
+    fn new(head: &Head, interrupted: Option<GapKind>) -> Self {
         Partial {
             number: head.number.clone(),
             server_timestamp: head.server_timestamp,
             units: 0,
             fruitless: 0,
+            interrupted,
         }
     }
 }

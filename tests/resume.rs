@@ -10,7 +10,7 @@ use gstkvsgetmedia::{
     request::Selector,
     resume::Point,
 };
-use kvs_local::synth::Synth;
+use kvs_local::synth::{Synth, Synthetic};
 
 const LARGE: usize = 64 * 1024;
 
@@ -494,5 +494,113 @@ fn a_body_that_does_not_repeat_a_fragment_says_nothing_of_its_end() {
                 assert_same(&Outcome::of(items), &whole, what);
             }
         }
+    }
+}
+
+/// The beginning of a fragment, up to where its number is known and nothing of its media has come.
+fn announcement(document: &Bytes) -> Bytes {
+    let cluster = [0x1F, 0x43, 0xB6, 0x75];
+    let at = document.windows(4).position(|bytes| bytes == cluster);
+    document.slice(..at.unwrap())
+}
+
+/// Receives bodies, where `before` each but the first something happens.
+fn receive_after(
+    raw: bool,
+    bodies: &[&[&Bytes]],
+    mut before: impl FnMut(&mut Receiver),
+) -> Outcome {
+    let mut receiver = Receiver::new(Config {
+        raw,
+        ..Config::new(Selector::Earliest)
+    });
+    let mut items = Vec::new();
+    for (index, documents) in bodies.iter().enumerate() {
+        if index > 0 {
+            before(&mut receiver);
+        }
+        receiver.open();
+        for document in *documents {
+            feed(&mut receiver, document, LARGE, &mut items).unwrap();
+        }
+    }
+    receiver.finish(&mut items).unwrap();
+    Outcome::of(items)
+}
+
+/// The kinds of the gaps, and from and to which fragment they reach.
+fn gaps(outcome: &Outcome, media: &Synthetic) -> Vec<(GapKind, Option<usize>, Option<usize>)> {
+    let index = |number: &Option<String>| {
+        let number = number.as_ref()?;
+        media.fragments.iter().position(|f| f.number == *number)
+    };
+    let gaps = outcome.gaps().into_iter();
+    gaps.map(|gap| (gap.kind, index(&gap.from_fragment), index(&gap.to_fragment)))
+        .collect()
+}
+
+#[test]
+fn now_may_be_the_fragment_that_was_just_delivered() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    for raw in [false, true] {
+        let skip = |receiver: &mut Receiver| {
+            receiver.position().skip_to_now();
+            assert_eq!(receiver.position().request(), Selector::Now);
+        };
+        let outcome = receive_after(raw, &[&[&d[0]], &[&d[0], &d[1], &d[2]]], skip);
+        assert_eq!(outcome.ends().len(), 3);
+        assert_eq!(gaps(&outcome, &media), [], "nothing was skipped");
+        let outcome = receive_after(raw, &[&[&d[0]], &[&d[2]]], skip);
+        let skipped = [(GapKind::SkippedToNow, Some(0), Some(2))];
+        assert_eq!(gaps(&outcome, &media), skipped);
+    }
+}
+
+#[test]
+fn what_is_missing_before_a_fragment_is_known_when_its_number_is() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    let announced = announcement(&d[1]);
+    for raw in [false, true] {
+        let config = Config {
+            raw,
+            ..Config::new(Selector::Earliest)
+        };
+        let whole = uncut(&media, &config, LARGE);
+        let gone = |receiver: &mut Receiver| assert!(receiver.position().gone());
+        // It is asked for by its time once the token is refused, and still follows the one before.
+        let bodies: [&[&Bytes]; 2] = [&[&d[0], &announced], &[&d[1], &d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, gone);
+        assert_same(&outcome, &whole, format!("raw {raw}, by its time"));
+        // That way the one before came again first, and the body broke again.
+        let mut calls = 0;
+        let bodies: [&[&Bytes]; 3] = [&[&d[0]], &[&d[0], &announced], &[&d[1], &d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, |receiver| {
+            calls += 1;
+            if calls == 1 {
+                gone(receiver);
+            }
+        });
+        assert_same(&outcome, &whole, format!("raw {raw}, cut once more"));
+    }
+}
+
+#[test]
+fn a_fragment_that_was_announced_and_does_not_come_is_lost() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    for raw in [false, true] {
+        let nothing = |_: &mut Receiver| ();
+        let announced = announcement(&d[1]);
+        let bodies: [&[&Bytes]; 2] = [&[&d[0], &announced], &[&d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, nothing);
+        assert_eq!(outcome.ends().len(), 3);
+        let lost = [(GapKind::Lost, Some(0), Some(2))];
+        assert_eq!(gaps(&outcome, &media), lost, "raw {raw}");
+        // Before anything was delivered there is nothing that could be interrupted.
+        let announced = announcement(&d[0]);
+        let outcome = receive_after(raw, &[&[&announced], &[&d[1], &d[2]]], nothing);
+        assert_eq!(gaps(&outcome, &media), [], "raw {raw}");
     }
 }
