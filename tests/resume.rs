@@ -604,3 +604,23 @@ fn a_fragment_that_was_announced_and_does_not_come_is_lost() {
         assert_eq!(gaps(&outcome, &media), [], "raw {raw}");
     }
 }
+
+#[test]
+fn a_loss_before_an_empty_fragment_is_named_with_the_next_frame() {
+    let media = Synth::new()
+        .fragments(4)
+        .distinct_tokens()
+        .each(|index, fragment| fragment.media = index != 2)
+        .build();
+    let d = documents(&media, &Selector::Earliest);
+    let bodies: [&[&Bytes]; 2] = [&[&d[0]], &[&d[2], &d[3]]];
+    let outcome = receive_after(false, &bodies, |receiver| {
+        assert!(receiver.position().gone())
+    });
+    assert_eq!(gaps(&outcome, &media), [(GapKind::Lost, Some(0), Some(3))]);
+    let outcome = receive_after(false, &bodies, |receiver| receiver.position().skip_to_now());
+    assert_eq!(
+        gaps(&outcome, &media),
+        [(GapKind::SkippedToNow, Some(0), Some(3))]
+    );
+}
