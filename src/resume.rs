@@ -345,7 +345,12 @@ pub enum Ended {
     /// What came had fallen too far behind now.
     Behind,
     /// There was none, or it broke.
-    Failed(Error),
+    Failed {
+        /// What went wrong.
+        error: Error,
+        /// How long its body had lasted; `None` if there was none.
+        lasted: Option<Duration>,
+    },
 }
 
 /// What to do next.
@@ -408,27 +413,54 @@ impl Retry {
 
     /// A fragment has been delivered: the count begins again.
     pub fn delivered(&mut self) {
-        if self.failures > 0 {
-            self.delays = delays(self.seed);
-        }
-        self.failures = 0;
+        self.recovered();
         self.idle = 0;
         self.credentials_renewed = false;
     }
 
+    /// What failed before is over, and no reason to give up when something fails next.
+    fn recovered(&mut self) {
+        if self.failures > 0 {
+            self.delays = delays(self.seed);
+        }
+        self.failures = 0;
+    }
+
     /// What to do after a connection has ended.
+    ///
+    /// A row of failures ends with a fragment, and where none comes, as of a stream at rest, with a
+    /// connection that did not fail, or not until it had lasted for longer than the longest delay:
+    /// what happens once a night is no row. Credentials that got an answer were good, whatever became
+    /// of it.
     pub fn after(&mut self, ended: Ended) -> Next {
-        let error = match ended {
-            Ended::Cleanly { progressed: true } => return self.connect("rotated", Duration::ZERO),
+        let (reason, delay) = match ended {
+            Ended::Failed { error, lasted } => return self.after_failure(error, lasted),
+            Ended::Cleanly { progressed: true } => ("rotated", Duration::ZERO),
             Ended::Cleanly { progressed: false } => {
                 let delay = IDLE_DELAYS[self.idle.min(IDLE_DELAYS.len() - 1)];
                 self.idle += 1;
-                return self.connect("idle", delay);
+                ("idle", delay)
             }
-            Ended::Silent => return self.connect("silent", Duration::ZERO),
-            Ended::Behind => return self.connect("behind", Duration::ZERO),
-            Ended::Failed(error) => error,
+            Ended::Silent => ("silent", Duration::ZERO),
+            Ended::Behind => ("behind", Duration::ZERO),
         };
+        self.recovered();
+        self.credentials_renewed = false;
+        Next::Connect(Reconnect {
+            reason,
+            attempt: 0,
+            delay,
+            recovery: Recovery::Retry,
+        })
+    }
+
+    fn after_failure(&mut self, error: Error, lasted: Option<Duration>) -> Next {
+        if lasted.is_some_and(|lasted| lasted > LONGEST_DELAY) {
+            self.recovered();
+        }
+        if lasted.is_some() {
+            self.credentials_renewed = false;
+        }
         match error.kind.recovery() {
             Recovery::Fatal => return Next::GiveUp(error),
             Recovery::ReloadCredentials if self.credentials_renewed => {
@@ -449,15 +481,6 @@ impl Retry {
             attempt: self.failures,
             delay: self.delays.next().unwrap_or(LONGEST_DELAY),
             recovery: error.kind.recovery(),
-        })
-    }
-
-    fn connect(&self, reason: &'static str, delay: Duration) -> Next {
-        Next::Connect(Reconnect {
-            reason,
-            attempt: self.failures,
-            delay,
-            recovery: Recovery::Retry,
         })
     }
 }

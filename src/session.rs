@@ -144,6 +144,8 @@ impl Drop for Guard {
 enum Outcome {
     /// It ended, and the stream goes on.
     Ended(Ended),
+    /// It could not be made, or it broke.
+    Failed(Error),
     /// The end that was asked for has come.
     End,
     /// The element was stopped.
@@ -158,7 +160,7 @@ impl From<Closed> for Outcome {
 
 impl From<Error> for Outcome {
     fn from(error: Error) -> Self {
-        Outcome::Ended(Ended::Failed(error))
+        Outcome::Failed(error)
     }
 }
 
@@ -171,6 +173,8 @@ struct Worker {
     retry: Retry,
     /// Response headers have come at least once.
     has_connected: bool,
+    /// When the body that is being read began.
+    opened: Option<Instant>,
     started: Instant,
     /// Since when no byte has come.
     quiet_since: Instant,
@@ -210,6 +214,7 @@ impl Worker {
             receiver,
             retry,
             has_connected: false,
+            opened: None,
             started: Instant::now(),
             quiet_since: Instant::now(),
             items: Vec::new(),
@@ -225,16 +230,20 @@ impl Worker {
         }
         self.quiet_since = Instant::now();
         loop {
+            self.opened = None;
+            let mut failure = None;
             let ended = match self.connection(&client).await {
                 Outcome::Ended(ended) => ended,
+                Outcome::Failed(error) => {
+                    self.quiet_since = Instant::now();
+                    let error = self.meaning(error);
+                    failure = Some(error.clone());
+                    let lasted = self.opened.map(|opened| opened.elapsed());
+                    Ended::Failed { error, lasted }
+                }
                 Outcome::End => return self.end().await,
                 Outcome::Closed => return Ok(()),
             };
-            let mut failure = None;
-            if let Ended::Failed(error) = &ended {
-                self.quiet_since = Instant::now();
-                failure = Some(error.clone());
-            }
             match self.retry.after(ended) {
                 Next::GiveUp(error) => {
                     return Err(Error {
@@ -301,13 +310,11 @@ impl Worker {
         // Boxed, since it is large and soon done: the task keeps room for its largest state for ever.
         let body = match Box::pin(self.connect(client)).await {
             Ok(body) => body,
-            Err(error) => return self.failed(error),
+            Err(error) => return error.into(),
         };
+        self.opened = Some(Instant::now());
         self.receiver.open();
-        match self.read(body).await {
-            Outcome::Ended(Ended::Failed(error)) => self.failed(error),
-            outcome => outcome,
-        }
+        self.read(body).await
     }
 
     async fn connect(&mut self, client: &Client) -> Result<Body, Error> {
@@ -351,14 +358,14 @@ impl Worker {
     }
 
     /// What an error means at this point of the stream.
-    fn failed(&mut self, error: Error) -> Outcome {
+    fn meaning(&mut self, error: Error) -> Error {
         let position = self.receiver.position();
         let kind = match error.kind {
             _ if position.is_gone(&error) && position.gone() => ErrorKind::FragmentGone,
             ErrorKind::FragmentGone => ErrorKind::NotFound,
             kind => kind,
         };
-        Error { kind, ..error }.into()
+        Error { kind, ..error }
     }
 
     async fn read(&mut self, mut body: Body) -> Outcome {

@@ -5,12 +5,14 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use gstkvsgetmedia::{
+    error::{Error, ErrorKind},
     item::{FragmentEnd, FragmentStart, GapKind, Item},
     receiver::{Config, Receiver},
     request::Selector,
-    resume::Point,
+    resume::{Ended, Next, Point, Retry},
 };
 use kvs_local::synth::{Synth, Synthetic};
+use std::time::Duration;
 
 const LARGE: usize = 64 * 1024;
 
@@ -623,4 +625,67 @@ fn a_loss_before_an_empty_fragment_is_named_with_the_next_frame() {
         gaps(&outcome, &media),
         [(GapKind::SkippedToNow, Some(0), Some(3))]
     );
+}
+
+/// What is done about an error of this kind, of a body that had lasted so long, or of none.
+fn after(retry: &mut Retry, kind: ErrorKind, lasted: Option<Duration>) -> Next {
+    let error = Error::new(kind, "no");
+    retry.after(Ended::Failed { error, lasted })
+}
+
+#[track_caller]
+fn assert_attempt(next: Next, attempt: u32) {
+    match next {
+        Next::Connect(reconnect) => assert_eq!(reconnect.attempt, attempt),
+        Next::GiveUp(error) => panic!("gives up: {error}"),
+    }
+}
+
+#[test]
+fn failures_hours_apart_are_not_in_a_row() {
+    let at_rest = [
+        Ended::Silent,
+        Ended::Cleanly { progressed: false },
+        Ended::Cleanly { progressed: true },
+    ];
+    for ended in at_rest {
+        let mut retry = Retry::new(Some(2), 7);
+        for _ in 0..20 {
+            assert_attempt(after(&mut retry, ErrorKind::Network, None), 1);
+            assert_attempt(after(&mut retry, ErrorKind::Server, None), 2);
+            assert_attempt(retry.after(ended.clone()), 0);
+        }
+    }
+    let mut retry = Retry::new(Some(2), 7);
+    let lasted = Some(Duration::from_secs(60));
+    for _ in 0..20 {
+        assert_attempt(after(&mut retry, ErrorKind::Network, lasted), 1);
+    }
+    // A service that answers and fails again and again has not recovered.
+    let lasted = Some(Duration::from_millis(100));
+    assert_attempt(after(&mut retry, ErrorKind::Network, lasted), 2);
+    let next = after(&mut retry, ErrorKind::Network, lasted);
+    assert!(matches!(next, Next::GiveUp(_)), "{next:?}");
+}
+
+#[test]
+fn credentials_that_were_good_may_expire_again() {
+    let expired = ErrorKind::ExpiredCredentials;
+    let mut retry = Retry::new(None, 7);
+    for _ in 0..20 {
+        assert_attempt(after(&mut retry, expired, None), 1);
+        assert_attempt(retry.after(Ended::Silent), 0);
+        assert_attempt(after(&mut retry, expired, None), 1);
+        assert_attempt(
+            after(&mut retry, ErrorKind::Network, Some(Duration::ZERO)),
+            2,
+        );
+        assert_attempt(after(&mut retry, expired, None), 3);
+        retry.delivered();
+    }
+    assert_attempt(after(&mut retry, expired, None), 1);
+    match after(&mut retry, expired, None) {
+        Next::GiveUp(error) => assert_eq!(error.kind, ErrorKind::NotAuthorized),
+        next => panic!("{next:?}"),
+    }
 }
