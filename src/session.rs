@@ -32,7 +32,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// With `end-at-live`: a stream that has been silent for so long after a complete fragment has no more.
+/// With `end-at-live`: a stream that has been silent for so long after a complete fragment has no more,
+/// and what has been within one is asked again.
 const LIVE_SILENCE: Duration = Duration::from_secs(10);
 
 /// A chunk of so many bytes is part of a body that comes as fast as it can; a smaller one is what a
@@ -372,10 +373,10 @@ impl Worker {
         let request_id = body.request_id().map(str::to_owned);
         loop {
             let chunk = match self.next(&mut body).await {
-                Ok(Some(Ok(chunk))) => chunk,
-                Ok(Some(Err(error))) => return error.into(),
-                Ok(None) => return self.close().await,
-                Err(outcome) => return outcome,
+                Some(Some(Ok(chunk))) => chunk,
+                Some(Some(Err(error))) => return error.into(),
+                Some(None) => return self.close().await,
+                None => return self.fell_silent().await,
             };
             self.stats.received(chunk.len() as u64);
             self.expects_more = chunk.len() >= FULL_CHUNK;
@@ -395,24 +396,22 @@ impl Worker {
         }
     }
 
-    /// The next bytes, or what silence means.
-    async fn next(&mut self, body: &mut Body) -> Result<Chunk, Outcome> {
+    /// The next bytes; `None` if they are not worth waiting for any longer.
+    async fn next(&mut self, body: &mut Body) -> Option<Chunk> {
         if let Some(next) = self.at_once(body).await {
-            return Ok(next);
+            return Some(next);
         }
-        let idle = (!self.config.idle_timeout.is_zero())
-            .then(|| Instant::now() + self.config.idle_timeout);
-        let live = (self.config.end.at_live && !self.receiver.position().is_within_fragment())
-            .then(|| self.quiet_since + LIVE_SILENCE);
-        let Some(deadline) = idle.into_iter().chain(live).min() else {
-            return Ok(body.next().await);
+        let now = Instant::now();
+        let idle = (!self.config.idle_timeout.is_zero()).then(|| now + self.config.idle_timeout);
+        let since = match self.receiver.position().is_within_fragment() {
+            true => now,
+            false => self.quiet_since,
         };
-        timeout_at(deadline, body.next())
-            .await
-            .map_err(|_| match live {
-                Some(live) if live <= deadline => Outcome::End,
-                _ => Outcome::Ended(Ended::Silent),
-            })
+        let live = self.config.end.at_live.then(|| since + LIVE_SILENCE);
+        match idle.into_iter().chain(live).min() {
+            Some(deadline) => timeout_at(deadline, body.next()).await.ok(),
+            None => Some(body.next().await),
+        }
     }
 
     /// What of the body is there already. Wakes the streaming thread if there is nothing.
@@ -434,19 +433,37 @@ impl Worker {
 
     /// The body has ended in good order.
     async fn close(&mut self) -> Outcome {
+        match self.settle().await {
+            Some(outcome) => outcome,
+            None => Outcome::Ended(Ended::Cleanly {
+                progressed: self.receiver.has_progressed(),
+            }),
+        }
+    }
+
+    /// The body has been silent for long.
+    async fn fell_silent(&mut self) -> Outcome {
+        // A producer may pause within a fragment, and it is waited for; but nothing waits for what
+        // comes after now. The last fragment of a stream may have no end.
+        let over = match self.config.end.at_live {
+            true => self.settle().await,
+            false => None,
+        };
+        over.unwrap_or(Outcome::Ended(Ended::Silent))
+    }
+
+    /// No more comes of the body: what that says of the fragment under way, and whether it is the end.
+    async fn settle(&mut self) -> Option<Outcome> {
         if let Err(error) = self.receiver.close(&mut self.items) {
-            return error.into();
+            return Some(error.into());
         }
         if let Err(closed) = self.pass_on().await {
-            return closed.into();
+            return Some(closed.into());
         }
         let silent = self.quiet_since.elapsed() >= LIVE_SILENCE;
-        if self.config.end.at_live && silent && !self.receiver.position().is_within_fragment() {
-            return Outcome::End;
-        }
-        Outcome::Ended(Ended::Cleanly {
-            progressed: self.receiver.has_progressed(),
-        })
+        let is_end =
+            self.config.end.at_live && silent && !self.receiver.position().is_within_fragment();
+        is_end.then_some(Outcome::End)
     }
 
     async fn pass_on(&mut self) -> Result<(), Closed> {

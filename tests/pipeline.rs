@@ -168,6 +168,29 @@ fn recordings_end_at_live() {
     });
 }
 
+/// Neither the end of the last fragment nor that of a body ever comes.
+#[test]
+fn a_last_fragment_without_a_token_ends_at_live_in_silence() {
+    let server = Server::start();
+    let media = media(2);
+    media.push_to(&server.stream("cam"));
+    server.fault(Fault::get_media().omit_trailing_tags(2));
+    server.fault(Fault::get_media().nth(2).always().omit_trailing_tags(0));
+    let properties = [
+        ("start-selector", "earliest"),
+        ("end-at-live", "true"),
+        ("idle-timeout", "300"),
+    ];
+    let run = Run::demuxed(&source(&server, "cam", &properties));
+    run.play().wait_eos();
+    let log = run.stop();
+    let frames = media.fragments.iter().flat_map(|f| &f.frames);
+    let video = frames.filter(|frame| frame.track == 1);
+    assert_payloads(&log, VIDEO, video.map(|frame| &frame.payload), "all");
+    assert_eq!(log.fragments().len(), 3);
+    assert!(log.structures("kvs-gap").is_empty());
+}
+
 // ---- selectors ---------------------------------------------------------------------------------
 
 #[test]
