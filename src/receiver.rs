@@ -252,7 +252,7 @@ impl Receiver {
             Decision::Skip => Handling::Drop,
             Decision::Continue(units) => {
                 if let Stream::Raw(raw) = &mut self.stream {
-                    raw.resume();
+                    raw.resume(self.body.document_start());
                 }
                 Handling::Deliver { skip: units }
             }
@@ -276,7 +276,7 @@ impl Receiver {
                 stream.begin(head, interrupted, items).map_err(failed)
             }
             Stream::Raw(raw) => {
-                raw.begin(&head, interrupted, items);
+                raw.begin(&head, self.body.document_start(), interrupted, items);
                 Ok(())
             }
         }

@@ -689,3 +689,47 @@ fn credentials_that_were_good_may_expire_again() {
         next => panic!("{next:?}"),
     }
 }
+
+#[test]
+fn what_stands_between_raw_documents_belongs_to_none() {
+    let media = every_form();
+    let config = Config {
+        raw: true,
+        ..Config::new(Selector::Earliest)
+    };
+    // A Void that nothing else looks like.
+    let between: &[u8] = &[0xEC, 0x86, 0xDE, 0xAD, 0xBE, 0xEF, 0xBA, 0xBE];
+    let body = |selector: &Selector| -> Bytes {
+        let documents = documents(&media, selector);
+        documents.join(between).into()
+    };
+    let whole = body(&Selector::Earliest);
+    let without = |bytes: &[u8]| {
+        let mut rest = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            if bytes[at..].starts_with(between) {
+                at += between.len();
+            } else {
+                rest.push(bytes[at]);
+                at += 1;
+            }
+        }
+        rest
+    };
+    for at in 0..=whole.len() {
+        let mut receiver = Receiver::new(config.clone());
+        let mut items = Vec::new();
+        receiver.open();
+        feed(&mut receiver, &whole.slice(..at), LARGE, &mut items).unwrap();
+        let request = receiver.position().request();
+        receiver.open();
+        feed(&mut receiver, &body(&request), LARGE, &mut items).unwrap();
+        let outcome = Outcome::of(items);
+        assert_eq!(outcome.ends().len(), 4);
+        assert!(
+            without(&outcome.bytes) == documents(&media, &Selector::Earliest).concat(),
+            "cut after {at} bytes"
+        );
+    }
+}
