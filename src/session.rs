@@ -246,12 +246,7 @@ impl Worker {
                 Outcome::Closed => return Ok(()),
             };
             match self.retry.after(ended) {
-                Next::GiveUp(error) => {
-                    return Err(Error {
-                        was_streaming: self.has_connected,
-                        ..error
-                    });
-                }
+                Next::GiveUp(error) => return self.give_up(error).await,
                 Next::Connect(reconnect) => self.prepare(reconnect, failure, &client).await,
             }
         }
@@ -281,6 +276,17 @@ impl Worker {
             Recovery::Retry | Recovery::Fatal => (),
         }
         sleep(delay).await;
+    }
+
+    /// The stream cannot go on. What has come of it comes out first, as far as it can; nobody is told
+    /// of two errors.
+    async fn give_up(&mut self, error: Error) -> Result<(), Error> {
+        let _ = self.receiver.finish(&mut self.items);
+        let _ = self.pass_on().await;
+        Err(Error {
+            was_streaming: self.has_connected,
+            ..error
+        })
     }
 
     /// The end that was asked for.
