@@ -177,6 +177,14 @@ impl Position {
             .map(|complete| complete.number.to_string())
     }
 
+    /// The number of the last fragment of which anything has been delivered.
+    pub fn delivered(&self) -> Option<String> {
+        let partial = self.partial.as_ref().filter(|partial| partial.units > 0);
+        partial
+            .map(|partial| partial.number.to_string())
+            .or_else(|| self.after())
+    }
+
     /// Whether a fragment is known of which the end has not come.
     pub fn is_within_fragment(&self) -> bool {
         self.partial.is_some()

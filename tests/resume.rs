@@ -7,7 +7,7 @@ use common::*;
 use gstkvsgetmedia::{
     error::{Error, ErrorKind},
     item::{FragmentEnd, FragmentStart, GapKind, Item},
-    receiver::{Config, Receiver},
+    receiver::{Config, Flow, Receiver},
     request::Selector,
     resume::{Ended, Next, Point, Retry},
 };
@@ -731,5 +731,59 @@ fn what_stands_between_raw_documents_belongs_to_none() {
             without(&outcome.bytes) == documents(&media, &Selector::Earliest).concat(),
             "cut after {at} bytes"
         );
+    }
+}
+
+#[test]
+fn only_a_fragment_that_would_be_delivered_is_the_end() {
+    const HOUR: u64 = 3_600_000;
+    let media = Synth::new()
+        .fragments(4)
+        .distinct_tokens()
+        .each(|index, fragment| {
+            if index == 1 {
+                fragment.producer_timestamp_ms += HOUR;
+            }
+        })
+        .build();
+    let end_at = (media.fragments[0].producer_timestamp_ms + HOUR / 2) * 1_000_000;
+    let mut receiver = Receiver::new(Config {
+        end_at: Some(end_at),
+        resume: Some(point(&media.fragments[1])),
+        ..Config::new(Selector::Earliest)
+    });
+    let mut items = Vec::new();
+    receiver.open();
+    let all = body(&media, &Selector::Earliest);
+    let flow = feed(&mut receiver, &all, LARGE, &mut items).unwrap();
+    assert_eq!(flow, Flow::Continue);
+    assert_eq!(Outcome::of(items).ends().len(), 2);
+}
+
+#[test]
+fn what_is_missing_before_the_end_is_named() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    let end_at = Some(media.fragments[2].producer_timestamp_ms * 1_000_000);
+    for raw in [false, true] {
+        let half = d[1].slice(..d[1].len() * 3 / 4);
+        let mut receiver = Receiver::new(Config {
+            raw,
+            end_at,
+            ..Config::new(Selector::Earliest)
+        });
+        let mut items = Vec::new();
+        receiver.open();
+        feed(&mut receiver, &d[0], LARGE, &mut items).unwrap();
+        feed(&mut receiver, &half, LARGE, &mut items).unwrap();
+        receiver.open();
+        let flow = feed(&mut receiver, &d[2], LARGE, &mut items).unwrap();
+        assert_eq!(flow, Flow::End);
+        receiver.finish(&mut items).unwrap();
+        let outcome = Outcome::of(items);
+        let lost = [(GapKind::Lost, Some(1), Some(2))];
+        assert_eq!(gaps(&outcome, &media), lost, "raw {raw}");
+        let last = outcome.others.last().unwrap();
+        assert_eq!(last.0, outcome.bytes.len(), "after what came of it");
     }
 }
