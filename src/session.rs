@@ -81,7 +81,8 @@ pub struct Session {
 
 impl Session {
     /// Begins a session on `runtime` and returns at once. Items go into `queue`, which learns of the
-    /// end too; `notify` is called from the task.
+    /// end too; `notify` is called from the task. `stats` are those of the session before, if the stream
+    /// goes on after a seek.
     pub fn spawn(
         runtime: &Handle,
         config: Config,
@@ -172,7 +173,7 @@ struct Worker {
     notify: Box<dyn Fn(Notice) + Send + Sync>,
     receiver: Receiver,
     retry: Retry,
-    /// Response headers have come at least once.
+    /// Response headers have come at least once, of this session or, before a seek, of another.
     has_connected: bool,
     /// When the body that is being read began.
     opened: Option<Instant>,
@@ -210,11 +211,11 @@ impl Worker {
         Worker {
             config,
             queue,
-            stats,
             notify,
             receiver,
             retry,
-            has_connected: false,
+            has_connected: stats.has_connected(),
+            stats,
             opened: None,
             started: Instant::now(),
             quiet_since: Instant::now(),

@@ -349,3 +349,24 @@ fn a_start_where_nothing_is_is_an_error() {
     assert!(error.matches(gst::ResourceError::NotFound), "{error}");
     assert_eq!(get_media(&server).len(), 1);
 }
+
+#[test]
+fn the_service_that_is_lost_after_a_seek_had_been_reached() {
+    let server = Server::start();
+    let media = media(3);
+    let run = played(&server, &media);
+    run.clear();
+    server.fault(
+        Fault::get_media()
+            .always()
+            .http_error(500, "InternalFailure", "no"),
+    );
+    set(&run.src, &[("max-retries", "1")]);
+    assert!(seek(&run.src, gst::SeekFlags::KEY_UNIT, ms(START)));
+    let (error, _) = run.wait_error();
+    assert!(error.matches(gst::ResourceError::Read), "{error}");
+    let is_progress = |m: &&gst::Message| m.type_() == gst::MessageType::Progress;
+    let log = run.log();
+    let progress: Vec<_> = log.messages.iter().filter(is_progress).collect();
+    assert!(progress.is_empty(), "opened twice: {progress:?}");
+}
