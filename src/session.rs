@@ -262,7 +262,9 @@ impl Worker {
             recovery,
         } = reconnect;
         self.queue.wake();
-        self.stats.retried();
+        if error.is_some() {
+            self.stats.retried();
+        }
         let resume_after = self.receiver.position().after();
         (self.notify)(Notice::Reconnect {
             reason,

@@ -740,6 +740,13 @@ fn end(server: &Server, run: &Run, media: &Synthetic) -> String {
     let log = run.stop();
     assert_rate(server, "the table");
     delays(server, &log);
+    let failed = |message: &&&gst::StructureRef| message.get::<u32>("attempt").unwrap() > 0;
+    let failures = log
+        .structures("kvs-reconnect")
+        .iter()
+        .filter(failed)
+        .count() as u64;
+    assert_eq!(run.stats().get::<u64>("retries"), Ok(failures));
     assert!(log.faults.is_empty(), "{:?}", log.faults);
     let reconnects = reconnects(&log);
     match log.error() {
