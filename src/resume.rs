@@ -478,7 +478,7 @@ impl Retry {
                 });
             }
             Recovery::ReloadCredentials => self.credentials_renewed = true,
-            Recovery::Retry | Recovery::ReloadEndpoint => (),
+            Recovery::Retry => (),
         }
         self.failures += 1;
         if self.max.is_some_and(|max| self.failures > max) {

@@ -274,7 +274,6 @@ impl Worker {
             resume_after,
         });
         match recovery {
-            Recovery::ReloadEndpoint => client.forget_data_endpoint(),
             Recovery::ReloadCredentials => client.reload_credentials().await,
             Recovery::Retry | Recovery::Fatal => (),
         }
@@ -345,7 +344,8 @@ impl Worker {
         let body = match client.get_media(&endpoint, &request).await {
             Ok(body) => body,
             Err(error) => {
-                // Whatever is wrong there, the next attempt may be sent elsewhere.
+                // Whatever is wrong there, be it that the stream has moved, the next attempt may be sent
+                // elsewhere.
                 client.forget_data_endpoint();
                 return Err(error);
             }
