@@ -167,7 +167,7 @@ impl Position {
             .partial
             .as_ref()
             .and_then(|partial| partial.server_timestamp);
-        partial.or(self.complete.as_ref()?.server_timestamp)
+        partial.or_else(|| self.complete.as_ref()?.server_timestamp)
     }
 
     /// The number of the last complete fragment.
@@ -210,8 +210,9 @@ impl Position {
             self.seen_again |= last.is_some_and(|last| last.number == head.number);
             return Decision::Skip;
         }
-        let due = self.partial.as_ref().map(|partial| &partial.number);
-        if !head.number.is_empty() && due.is_some_and(|due| head.number < *due) {
+        // Before one of which nothing was delivered there is still room.
+        let cut = self.partial.as_ref().filter(|partial| partial.units > 0);
+        if !head.number.is_empty() && cut.is_some_and(|cut| head.number < cut.number) {
             return Decision::Skip;
         }
         let partial = self.learn(head);
@@ -228,7 +229,11 @@ impl Position {
     fn learn(&mut self, head: &Head) -> &Partial {
         let partial = match self.partial.take() {
             Some(partial) if partial.number == head.number => partial,
-            other => Partial::new(head, self.interruption(other)),
+            other => {
+                let due =
+                    other.filter(|other| head.number.is_empty() || other.number < head.number);
+                Partial::new(head, self.interruption(due))
+            }
         };
         self.partial.insert(partial)
     }

@@ -585,6 +585,11 @@ fn what_is_missing_before_a_fragment_is_known_when_its_number_is() {
             }
         });
         assert_same(&outcome, &whole, format!("raw {raw}, cut once more"));
+        // A later one was announced first.
+        let later = announcement(&d[2]);
+        let bodies: [&[&Bytes]; 2] = [&[&d[0], &later], &[&d[1], &d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, |_| ());
+        assert_same(&outcome, &whole, format!("raw {raw}, out of order"));
     }
 }
 
