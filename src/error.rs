@@ -76,8 +76,6 @@ pub enum Recovery {
     Fatal,
     /// Ask again after a delay.
     Retry,
-    /// Look the data endpoint up again, then ask again.
-    ReloadEndpoint,
     /// Get new credentials, then ask again.
     ReloadCredentials,
 }
@@ -86,9 +84,11 @@ impl ErrorKind {
     /// What to do about a failure of this kind.
     pub fn recovery(self) -> Recovery {
         match self {
-            ErrorKind::Network | ErrorKind::Throttled | ErrorKind::Server => Recovery::Retry,
-            ErrorKind::FragmentGone => Recovery::Retry,
-            ErrorKind::Endpoint => Recovery::ReloadEndpoint,
+            ErrorKind::Network
+            | ErrorKind::Throttled
+            | ErrorKind::Server
+            | ErrorKind::Endpoint
+            | ErrorKind::FragmentGone => Recovery::Retry,
             ErrorKind::ExpiredCredentials => Recovery::ReloadCredentials,
             ErrorKind::NotFound
             | ErrorKind::NotAuthorized

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //!  network                     the session's task, on tokio                         streaming thread
+//!                 ┌────────────────────── [receiver] ───────────────────────┐
 //! ┌───────┐ Bytes ┌────────┐ elements ┌────────────┐ fragments ┌────────────┐ Item ┌─────────┐ Buffer
 //! │ [aws] ├──────►│ [ebml] ├─────────►│ [fragment] ├──────────►│ [timeline] ├─────►│ [queue] ├───────►
 //! └───────┘       └────────┘          └────────────┘           └────────────┘      └─────────┘ element
@@ -18,10 +19,12 @@
 //! One way only: what goes back is cancelling, and the room left in the queue.
 //!
 //! - [`aws`] finds credentials and the data endpoint and makes the request.
-//! - `ebml`, `fragment`, `timeline` and `resume` read, assemble, rewrite and decide. They know
-//!   nothing of GStreamer, tokio or AWS; bytes and time are arguments, so all of it is tested
-//!   without sockets.
-//! - [`session`] is the only async loop. It drives the others and fills the queue.
+//! - [`ebml`], [`fragment`], [`timeline`] and [`resume`] read, assemble, rewrite and decide, and
+//!   [`receiver`] puts them in a row: from the bytes of any number of bodies to the items of one
+//!   stream. They know nothing of GStreamer, tokio or AWS; bytes and time are arguments, so all of it
+//!   is tested without sockets.
+//! - [`session`] is the only async loop. It makes connections as [`resume`] decides, gives what comes
+//!   to the receiver and fills the queue.
 //! - [`queue`] is bounded in bytes; full, it stops the session, and TCP stops the service.
 //! - [`checkpoint`] keeps in a file how far downstream has taken the stream, for the next process.
 //! - [`kvsgetmediasrc`] is the element: it checks settings, starts and stops the session, and turns

@@ -185,10 +185,9 @@ impl Receiver {
         while let Some(event) = self.body.next().map_err(malformed)? {
             match event {
                 Event::Begin(head) => {
-                    if self.is_end(&head) {
+                    if self.begin(*head, items)? == Flow::End {
                         return Ok(Flow::End);
                     }
-                    self.begin(*head, items)?;
                 }
                 Event::Cluster(timecode) => {
                     if self.is_new_unit()
@@ -247,21 +246,50 @@ impl Receiver {
             || reached(head.server_timestamp, self.end_at_received)
     }
 
-    fn begin(&mut self, head: Head, items: &mut Vec<Item>) -> Result<(), Error> {
+    fn begin(&mut self, head: Head, items: &mut Vec<Item>) -> Result<Flow, Error> {
+        let is_end = self.is_end(&head);
+        let last = is_end.then(|| self.position.delivered()).flatten();
         self.handling = match self.position.begin(&head) {
             Decision::Skip => Handling::Drop,
             Decision::Continue(units) => {
                 if let Stream::Raw(raw) = &mut self.stream {
-                    raw.resume();
+                    raw.resume(self.body.document_start());
                 }
                 Handling::Deliver { skip: units }
+            }
+            Decision::Begin(interrupted) if is_end => {
+                if let Some(kind) = interrupted {
+                    self.finish(items)?;
+                    let to = Some(head.number.to_string());
+                    items.push(Item::Gap(self.gap(kind, last, to)));
+                }
+                return Ok(Flow::End);
             }
             Decision::Begin(interrupted) => {
                 self.begin_new(head, interrupted, items)?;
                 Handling::Deliver { skip: 0 }
             }
         };
-        Ok(())
+        Ok(Flow::Continue)
+    }
+
+    /// What is missing where no frame follows that it could be named with.
+    fn gap(
+        &self,
+        kind: GapKind,
+        from_fragment: Option<String>,
+        to_fragment: Option<String>,
+    ) -> Gap {
+        Gap {
+            kind,
+            from_fragment,
+            to_fragment,
+            from_timestamp: match &self.stream {
+                Stream::Continuous(stream) => stream.end_wall(),
+                Stream::Raw(_) => None,
+            },
+            to_timestamp: None,
+        }
     }
 
     fn begin_new(
@@ -276,7 +304,7 @@ impl Receiver {
                 stream.begin(head, interrupted, items).map_err(failed)
             }
             Stream::Raw(raw) => {
-                raw.begin(&head, interrupted, items);
+                raw.begin(&head, self.body.document_start(), interrupted, items);
                 Ok(())
             }
         }
@@ -326,22 +354,16 @@ impl Receiver {
     /// # Errors
     /// As [`Receiver::push`].
     pub fn close(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
-        if self.progressed || !self.position.was_fruitless() {
+        // One that has not repeated all there was of it does not show that there is no more.
+        let repeated = self.handling == (Handling::Deliver { skip: 0 });
+        if self.progressed || !repeated || !self.position.was_fruitless() {
             return Ok(());
         }
         if self.body.is_truncated() {
             self.position.end(&fragment::End::default());
             self.finish(items)?;
-            items.push(Item::Gap(Gap {
-                kind: GapKind::Lost,
-                from_fragment: self.position.after(),
-                to_fragment: None,
-                from_timestamp: match &self.stream {
-                    Stream::Continuous(stream) => stream.end_wall(),
-                    Stream::Raw(_) => None,
-                },
-                to_timestamp: None,
-            }));
+            let from = self.position.after();
+            items.push(Item::Gap(self.gap(GapKind::Lost, from, None)));
             return Ok(());
         }
         self.body = Assembler::default();

@@ -6,7 +6,7 @@
 //! whether and when to ask at all.
 
 use crate::{
-    error::{Error, ErrorKind, Recovery},
+    error::{Error, ErrorKind, Operation, Recovery},
     fragment::{End, Head, Number},
     item::{FragmentEnd, GapKind},
     request::{self, Selector},
@@ -71,8 +71,10 @@ struct Partial {
     server_timestamp: Option<u64>,
     /// Clusters and blocks delivered.
     units: u64,
-    /// Bodies that ended without bringing any more of it.
+    /// Bodies that repeated it and ended without bringing any more.
     fruitless: u32,
+    /// Why fragments are missing before it, if they are.
+    interrupted: Option<GapKind>,
 }
 
 /// How a way back to the stream is looked for when the service does not have what was asked for.
@@ -84,8 +86,6 @@ enum Way {
     Timestamp,
     /// From the oldest fragment; what was delivered is skipped.
     Earliest,
-    /// From the oldest fragment, since there is none where the user asked to begin.
-    Oldest,
     /// From now, on purpose.
     Now,
 }
@@ -135,7 +135,7 @@ impl Position {
         match (self.way, self.server_timestamp()) {
             (Way::Exact, _) => self.exact(),
             (Way::Timestamp, Some(timestamp)) => Selector::ServerTimestamp(timestamp / 1_000_000),
-            (Way::Timestamp, None) | (Way::Earliest | Way::Oldest, _) => Selector::Earliest,
+            (Way::Timestamp, None) | (Way::Earliest, _) => Selector::Earliest,
             (Way::Now, _) => Selector::Now,
         }
     }
@@ -167,7 +167,7 @@ impl Position {
             .partial
             .as_ref()
             .and_then(|partial| partial.server_timestamp);
-        partial.or(self.complete.as_ref()?.server_timestamp)
+        partial.or_else(|| self.complete.as_ref()?.server_timestamp)
     }
 
     /// The number of the last complete fragment.
@@ -175,6 +175,14 @@ impl Position {
         self.complete
             .as_ref()
             .map(|complete| complete.number.to_string())
+    }
+
+    /// The number of the last fragment of which anything has been delivered.
+    pub fn delivered(&self) -> Option<String> {
+        let partial = self.partial.as_ref().filter(|partial| partial.units > 0);
+        partial
+            .map(|partial| partial.number.to_string())
+            .or_else(|| self.after())
     }
 
     /// Whether a fragment is known of which the end has not come.
@@ -191,45 +199,56 @@ impl Position {
     /// body break here.
     pub fn announced(&mut self, head: &Head) {
         if self.partial.is_none() && !self.is_old(&head.number) {
-            self.partial = Some(Partial::new(head));
+            self.learn(head);
         }
     }
 
     /// A fragment begins.
     pub fn begin(&mut self, head: &Head) -> Decision {
-        let way = match self.way {
-            Way::Timestamp | Way::Earliest if self.seen_again => Way::Exact,
-            way => way,
-        };
         if self.is_old(&head.number) {
             let last = self.complete.as_ref();
             self.seen_again |= last.is_some_and(|last| last.number == head.number);
             return Decision::Skip;
         }
-        let cut = match &self.partial {
-            Some(partial) if head.number == partial.number => {
-                self.way = Way::Exact;
-                return match partial.units {
-                    0 => Decision::Begin(self.interruption(way, false)),
-                    units => Decision::Continue(units),
-                };
-            }
-            Some(partial) if !head.number.is_empty() && head.number < partial.number => {
-                return Decision::Skip;
-            }
-            Some(partial) => partial.units > 0,
-            None => false,
+        // Before one of which nothing was delivered there is still room.
+        let cut = self.partial.as_ref().filter(|partial| partial.units > 0);
+        if !head.number.is_empty() && cut.is_some_and(|cut| head.number < cut.number) {
+            return Decision::Skip;
+        }
+        let partial = self.learn(head);
+        let decision = match partial.units {
+            0 => Decision::Begin(partial.interrupted),
+            units => Decision::Continue(units),
         };
         self.way = Way::Exact;
-        self.partial = Some(Partial::new(head));
-        Decision::Begin(self.interruption(way, cut))
+        decision
     }
 
-    fn interruption(&self, way: Way, cut: bool) -> Option<GapKind> {
-        match way {
-            Way::Now => Some(GapKind::SkippedToNow),
-            Way::Timestamp | Way::Earliest => Some(GapKind::Lost),
-            Way::Exact | Way::Oldest => cut.then_some(GapKind::Lost),
+    /// This fragment is next. Whether any is missing before it is known the first time that its number
+    /// is: from then on there are other ways to it, which say nothing of what it follows.
+    fn learn(&mut self, head: &Head) -> &Partial {
+        let partial = match self.partial.take() {
+            Some(partial) if partial.number == head.number => partial,
+            other => {
+                let due =
+                    other.filter(|other| head.number.is_empty() || other.number < head.number);
+                Partial::new(head, self.interruption(due))
+            }
+        };
+        self.partial.insert(partial)
+    }
+
+    /// Why fragments are missing before one that is not known yet; `due` is one that was to come before
+    /// it.
+    fn interruption(&self, due: Option<Partial>) -> Option<GapKind> {
+        // Before the first there is nothing that could be missing.
+        if self.complete.is_none() && due.as_ref().is_none_or(|due| due.units == 0) {
+            return None;
+        }
+        match self.way {
+            Way::Now if !self.seen_again => Some(GapKind::SkippedToNow),
+            Way::Timestamp | Way::Earliest if !self.seen_again => Some(GapKind::Lost),
+            _ => due.map(|_| GapKind::Lost),
         }
     }
 
@@ -265,8 +284,8 @@ impl Position {
         }
     }
 
-    /// A body ended in good order without bringing any more of the fragment that was cut. Says whether
-    /// that has happened so often that there is no more of it.
+    /// A body repeated what was delivered of the fragment that was cut, and ended in good order without
+    /// bringing any more. Says whether that has happened so often that there is no more of it.
     pub fn was_fruitless(&mut self) -> bool {
         match &mut self.partial {
             Some(partial) if partial.units > 0 => {
@@ -277,26 +296,50 @@ impl Position {
         }
     }
 
-    /// The service does not have what [`Position::request`] asked for. Says whether there is another
-    /// way to go on; there is none back to where the user asked to begin.
-    pub fn gone(&mut self) -> bool {
-        self.way = match self.way {
-            Way::Exact if self.has_begun() => Way::Timestamp,
-            Way::Exact if self.or_oldest => Way::Oldest,
-            Way::Timestamp => Way::Earliest,
-            Way::Exact | Way::Earliest | Way::Oldest | Way::Now => return false,
+    /// Whether this failure of [`Position::request`] says that the service does not have what was asked
+    /// for.
+    pub fn is_gone(&self, error: &Error) -> bool {
+        let of_time = || {
+            let request = self.request();
+            matches!(
+                request,
+                Selector::ProducerTimestamp(_) | Selector::ServerTimestamp(_)
+            )
         };
+        error.operation == Some(Operation::GetMedia)
+            && match error.kind {
+                // A token may be refused in either way once it has expired.
+                ErrorKind::FragmentGone | ErrorKind::Settings => true,
+                // No fragment holds the time. Or there is no stream: then the next way says so too.
+                ErrorKind::NotFound => of_time(),
+                _ => false,
+            }
+    }
+
+    /// The service does not have what [`Position::request`] asked for. Says whether there is another
+    /// request to go on with; there is none back to where the user asked to begin.
+    pub fn gone(&mut self) -> bool {
+        let refused = self.request();
+        while self.request() == refused {
+            self.way = match self.way {
+                Way::Exact if self.has_begun() => Way::Timestamp,
+                Way::Exact if self.or_oldest => Way::Earliest,
+                Way::Timestamp => Way::Earliest,
+                Way::Exact | Way::Earliest | Way::Now => return false,
+            };
+        }
         true
     }
 }
 
 impl Partial {
-    fn new(head: &Head) -> Self {
+    fn new(head: &Head, interrupted: Option<GapKind>) -> Self {
         Partial {
             number: head.number.clone(),
             server_timestamp: head.server_timestamp,
             units: 0,
             fruitless: 0,
+            interrupted,
         }
     }
 }
@@ -315,7 +358,12 @@ pub enum Ended {
     /// What came had fallen too far behind now.
     Behind,
     /// There was none, or it broke.
-    Failed(Error),
+    Failed {
+        /// What went wrong.
+        error: Error,
+        /// How long its body had lasted; `None` if there was none.
+        lasted: Option<Duration>,
+    },
 }
 
 /// What to do next.
@@ -378,27 +426,54 @@ impl Retry {
 
     /// A fragment has been delivered: the count begins again.
     pub fn delivered(&mut self) {
-        if self.failures > 0 {
-            self.delays = delays(self.seed);
-        }
-        self.failures = 0;
+        self.recovered();
         self.idle = 0;
         self.credentials_renewed = false;
     }
 
+    /// What failed before is over, and no reason to give up when something fails next.
+    fn recovered(&mut self) {
+        if self.failures > 0 {
+            self.delays = delays(self.seed);
+        }
+        self.failures = 0;
+    }
+
     /// What to do after a connection has ended.
+    ///
+    /// A row of failures ends with a fragment, and where none comes, as of a stream at rest, with a
+    /// connection that did not fail, or not until it had lasted for longer than the longest delay:
+    /// what happens once a night is no row. Credentials that got an answer were good, whatever became
+    /// of it.
     pub fn after(&mut self, ended: Ended) -> Next {
-        let error = match ended {
-            Ended::Cleanly { progressed: true } => return self.connect("rotated", Duration::ZERO),
+        let (reason, delay) = match ended {
+            Ended::Failed { error, lasted } => return self.after_failure(error, lasted),
+            Ended::Cleanly { progressed: true } => ("rotated", Duration::ZERO),
             Ended::Cleanly { progressed: false } => {
                 let delay = IDLE_DELAYS[self.idle.min(IDLE_DELAYS.len() - 1)];
                 self.idle += 1;
-                return self.connect("idle", delay);
+                ("idle", delay)
             }
-            Ended::Silent => return self.connect("silent", Duration::ZERO),
-            Ended::Behind => return self.connect("behind", Duration::ZERO),
-            Ended::Failed(error) => error,
+            Ended::Silent => ("silent", Duration::ZERO),
+            Ended::Behind => ("behind", Duration::ZERO),
         };
+        self.recovered();
+        self.credentials_renewed = false;
+        Next::Connect(Reconnect {
+            reason,
+            attempt: 0,
+            delay,
+            recovery: Recovery::Retry,
+        })
+    }
+
+    fn after_failure(&mut self, error: Error, lasted: Option<Duration>) -> Next {
+        if lasted.is_some_and(|lasted| lasted > LONGEST_DELAY) {
+            self.recovered();
+        }
+        if lasted.is_some() {
+            self.credentials_renewed = false;
+        }
         match error.kind.recovery() {
             Recovery::Fatal => return Next::GiveUp(error),
             Recovery::ReloadCredentials if self.credentials_renewed => {
@@ -408,7 +483,7 @@ impl Retry {
                 });
             }
             Recovery::ReloadCredentials => self.credentials_renewed = true,
-            Recovery::Retry | Recovery::ReloadEndpoint => (),
+            Recovery::Retry => (),
         }
         self.failures += 1;
         if self.max.is_some_and(|max| self.failures > max) {
@@ -419,15 +494,6 @@ impl Retry {
             attempt: self.failures,
             delay: self.delays.next().unwrap_or(LONGEST_DELAY),
             recovery: error.kind.recovery(),
-        })
-    }
-
-    fn connect(&self, reason: &'static str, delay: Duration) -> Next {
-        Next::Connect(Reconnect {
-            reason,
-            attempt: self.failures,
-            delay,
-            recovery: Recovery::Retry,
         })
     }
 }

@@ -32,7 +32,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// With `end-at-live`: a stream that has been silent for so long after a complete fragment has no more.
+/// With `end-at-live`: a stream that has been silent for so long after a complete fragment has no more,
+/// and what has been within one is asked again.
 const LIVE_SILENCE: Duration = Duration::from_secs(10);
 
 /// A chunk of so many bytes is part of a body that comes as fast as it can; a smaller one is what a
@@ -80,7 +81,8 @@ pub struct Session {
 
 impl Session {
     /// Begins a session on `runtime` and returns at once. Items go into `queue`, which learns of the
-    /// end too; `notify` is called from the task.
+    /// end too; `notify` is called from the task. `stats` are those of the session before, if the stream
+    /// goes on after a seek.
     pub fn spawn(
         runtime: &Handle,
         config: Config,
@@ -144,6 +146,8 @@ impl Drop for Guard {
 enum Outcome {
     /// It ended, and the stream goes on.
     Ended(Ended),
+    /// It could not be made, or it broke.
+    Failed(Error),
     /// The end that was asked for has come.
     End,
     /// The element was stopped.
@@ -158,7 +162,7 @@ impl From<Closed> for Outcome {
 
 impl From<Error> for Outcome {
     fn from(error: Error) -> Self {
-        Outcome::Ended(Ended::Failed(error))
+        Outcome::Failed(error)
     }
 }
 
@@ -169,8 +173,10 @@ struct Worker {
     notify: Box<dyn Fn(Notice) + Send + Sync>,
     receiver: Receiver,
     retry: Retry,
-    /// Response headers have come at least once.
+    /// Response headers have come at least once, of this session or, before a seek, of another.
     has_connected: bool,
+    /// When the body that is being read began.
+    opened: Option<Instant>,
     started: Instant,
     /// Since when no byte has come.
     quiet_since: Instant,
@@ -205,11 +211,12 @@ impl Worker {
         Worker {
             config,
             queue,
-            stats,
             notify,
             receiver,
             retry,
-            has_connected: false,
+            has_connected: stats.has_connected(),
+            stats,
+            opened: None,
             started: Instant::now(),
             quiet_since: Instant::now(),
             items: Vec::new(),
@@ -225,23 +232,22 @@ impl Worker {
         }
         self.quiet_since = Instant::now();
         loop {
+            self.opened = None;
+            let mut failure = None;
             let ended = match self.connection(&client).await {
                 Outcome::Ended(ended) => ended,
+                Outcome::Failed(error) => {
+                    self.quiet_since = Instant::now();
+                    let error = self.meaning(error);
+                    failure = Some(error.clone());
+                    let lasted = self.opened.map(|opened| opened.elapsed());
+                    Ended::Failed { error, lasted }
+                }
                 Outcome::End => return self.end().await,
                 Outcome::Closed => return Ok(()),
             };
-            let mut failure = None;
-            if let Ended::Failed(error) = &ended {
-                self.quiet_since = Instant::now();
-                failure = Some(error.clone());
-            }
             match self.retry.after(ended) {
-                Next::GiveUp(error) => {
-                    return Err(Error {
-                        was_streaming: self.has_connected,
-                        ..error
-                    });
-                }
+                Next::GiveUp(error) => return self.give_up(error).await,
                 Next::Connect(reconnect) => self.prepare(reconnect, failure, &client).await,
             }
         }
@@ -256,7 +262,9 @@ impl Worker {
             recovery,
         } = reconnect;
         self.queue.wake();
-        self.stats.retried();
+        if error.is_some() {
+            self.stats.retried();
+        }
         let resume_after = self.receiver.position().after();
         (self.notify)(Notice::Reconnect {
             reason,
@@ -266,11 +274,21 @@ impl Worker {
             resume_after,
         });
         match recovery {
-            Recovery::ReloadEndpoint => client.forget_data_endpoint(),
             Recovery::ReloadCredentials => client.reload_credentials().await,
             Recovery::Retry | Recovery::Fatal => (),
         }
         sleep(delay).await;
+    }
+
+    /// The stream cannot go on. What has come of it comes out first, as far as it can; nobody is told
+    /// of two errors.
+    async fn give_up(&mut self, error: Error) -> Result<(), Error> {
+        let _ = self.receiver.finish(&mut self.items);
+        let _ = self.pass_on().await;
+        Err(Error {
+            was_streaming: self.has_connected,
+            ..error
+        })
     }
 
     /// The end that was asked for.
@@ -301,13 +319,11 @@ impl Worker {
         // Boxed, since it is large and soon done: the task keeps room for its largest state for ever.
         let body = match Box::pin(self.connect(client)).await {
             Ok(body) => body,
-            Err(error) => return self.failed(error),
+            Err(error) => return error.into(),
         };
+        self.opened = Some(Instant::now());
         self.receiver.open();
-        match self.read(body).await {
-            Outcome::Ended(Ended::Failed(error)) => self.failed(error),
-            outcome => outcome,
-        }
+        self.read(body).await
     }
 
     async fn connect(&mut self, client: &Client) -> Result<Body, Error> {
@@ -328,7 +344,8 @@ impl Worker {
         let body = match client.get_media(&endpoint, &request).await {
             Ok(body) => body,
             Err(error) => {
-                // Whatever is wrong there, the next attempt may be sent elsewhere.
+                // Whatever is wrong there, be it that the stream has moved, the next attempt may be sent
+                // elsewhere.
                 client.forget_data_endpoint();
                 return Err(error);
             }
@@ -351,27 +368,24 @@ impl Worker {
     }
 
     /// What an error means at this point of the stream.
-    fn failed(&mut self, error: Error) -> Outcome {
+    fn meaning(&mut self, error: Error) -> Error {
         let position = self.receiver.position();
         let kind = match error.kind {
-            // A token may be refused in either way once it has expired.
-            ErrorKind::FragmentGone | ErrorKind::Settings if position.gone() => {
-                ErrorKind::FragmentGone
-            }
+            _ if position.is_gone(&error) && position.gone() => ErrorKind::FragmentGone,
             ErrorKind::FragmentGone => ErrorKind::NotFound,
             kind => kind,
         };
-        Error { kind, ..error }.into()
+        Error { kind, ..error }
     }
 
     async fn read(&mut self, mut body: Body) -> Outcome {
         let request_id = body.request_id().map(str::to_owned);
         loop {
             let chunk = match self.next(&mut body).await {
-                Ok(Some(Ok(chunk))) => chunk,
-                Ok(Some(Err(error))) => return error.into(),
-                Ok(None) => return self.close().await,
-                Err(outcome) => return outcome,
+                Some(Some(Ok(chunk))) => chunk,
+                Some(Some(Err(error))) => return error.into(),
+                Some(None) => return self.close().await,
+                None => return self.fell_silent().await,
             };
             self.stats.received(chunk.len() as u64);
             self.expects_more = chunk.len() >= FULL_CHUNK;
@@ -391,24 +405,22 @@ impl Worker {
         }
     }
 
-    /// The next bytes, or what silence means.
-    async fn next(&mut self, body: &mut Body) -> Result<Chunk, Outcome> {
+    /// The next bytes; `None` if they are not worth waiting for any longer.
+    async fn next(&mut self, body: &mut Body) -> Option<Chunk> {
         if let Some(next) = self.at_once(body).await {
-            return Ok(next);
+            return Some(next);
         }
-        let idle = (!self.config.idle_timeout.is_zero())
-            .then(|| Instant::now() + self.config.idle_timeout);
-        let live = (self.config.end.at_live && !self.receiver.position().is_within_fragment())
-            .then(|| self.quiet_since + LIVE_SILENCE);
-        let Some(deadline) = idle.into_iter().chain(live).min() else {
-            return Ok(body.next().await);
+        let now = Instant::now();
+        let idle = (!self.config.idle_timeout.is_zero()).then(|| now + self.config.idle_timeout);
+        let since = match self.receiver.position().is_within_fragment() {
+            true => now,
+            false => self.quiet_since,
         };
-        timeout_at(deadline, body.next())
-            .await
-            .map_err(|_| match live {
-                Some(live) if live <= deadline => Outcome::End,
-                _ => Outcome::Ended(Ended::Silent),
-            })
+        let live = self.config.end.at_live.then(|| since + LIVE_SILENCE);
+        match idle.into_iter().chain(live).min() {
+            Some(deadline) => timeout_at(deadline, body.next()).await.ok(),
+            None => Some(body.next().await),
+        }
     }
 
     /// What of the body is there already. Wakes the streaming thread if there is nothing.
@@ -430,19 +442,37 @@ impl Worker {
 
     /// The body has ended in good order.
     async fn close(&mut self) -> Outcome {
+        match self.settle().await {
+            Some(outcome) => outcome,
+            None => Outcome::Ended(Ended::Cleanly {
+                progressed: self.receiver.has_progressed(),
+            }),
+        }
+    }
+
+    /// The body has been silent for long.
+    async fn fell_silent(&mut self) -> Outcome {
+        // A producer may pause within a fragment, and it is waited for; but nothing waits for what
+        // comes after now. The last fragment of a stream may have no end.
+        let over = match self.config.end.at_live {
+            true => self.settle().await,
+            false => None,
+        };
+        over.unwrap_or(Outcome::Ended(Ended::Silent))
+    }
+
+    /// No more comes of the body: what that says of the fragment under way, and whether it is the end.
+    async fn settle(&mut self) -> Option<Outcome> {
         if let Err(error) = self.receiver.close(&mut self.items) {
-            return error.into();
+            return Some(error.into());
         }
         if let Err(closed) = self.pass_on().await {
-            return closed.into();
+            return Some(closed.into());
         }
         let silent = self.quiet_since.elapsed() >= LIVE_SILENCE;
-        if self.config.end.at_live && silent && !self.receiver.position().is_within_fragment() {
-            return Outcome::End;
-        }
-        Outcome::Ended(Ended::Cleanly {
-            progressed: self.receiver.has_progressed(),
-        })
+        let is_end =
+            self.config.end.at_live && silent && !self.receiver.position().is_within_fragment();
+        is_end.then_some(Outcome::End)
     }
 
     async fn pass_on(&mut self) -> Result<(), Closed> {

@@ -77,6 +77,11 @@ impl Stats {
         latest.request_id = request_id.map(str::to_owned);
     }
 
+    /// Whether `GetMedia` ever was.
+    pub fn has_connected(&self) -> bool {
+        self.connections.load(Relaxed) > 0
+    }
+
     /// A call is made again after a failure.
     pub fn retried(&self) {
         self.retries.fetch_add(1, Relaxed);

@@ -13,7 +13,7 @@ use gstkvsgetmedia::{
     resume::Point,
 };
 use kvs_local::{
-    Fault, OnExpired, Server, StartSelector, Undocumented,
+    Fault, OnExpired, OnTimestampGap, Server, StartSelector, Undocumented,
     synth::{Synth, SynthFragment, Synthetic, TrackSpec},
 };
 use std::{
@@ -758,9 +758,12 @@ fn after_a_seek_it_follows_what_is_delivered() {
 #[test]
 fn what_is_no_longer_kept_is_a_gap() {
     let media = pictures(8);
-    for expired in [OnExpired::InBandError, OnExpired::InvalidArgument] {
+    let expired = [OnExpired::InBandError, OnExpired::InvalidArgument];
+    let timestamp_gap = [OnTimestampGap::NextFragment, OnTimestampGap::NotFound];
+    for index in 0..4 {
         let choice = Undocumented {
-            expired,
+            expired: expired[index % 2],
+            timestamp_gap: timestamp_gap[index / 2],
             ..Undocumented::default()
         };
         let server = Server::builder()

@@ -244,6 +244,9 @@ fn table() -> Vec<Row> {
         scene("the stream moves, and GetDataEndpoint fails, HTTP 503", moved_and_lookup_fails,
             "`rotated`, `endpoint`, `server-error`, plays on",
             "`rotated`, `endpoint`, `server-error`, **RESOURCE / READ** (GetDataEndpoint, ServiceUnavailable, HTTP 503, retryable)"),
+        scene("the stream moves, and GetDataEndpoint refuses its values", moved_and_lookup_is_refused,
+            "`rotated`, `endpoint`, **RESOURCE / SETTINGS** (GetDataEndpoint, InvalidArgumentException, HTTP 400)",
+            NOTHING_ELSE),
         // Errors in the body.
         in_band("in-band error 3002", 3002,
             "`server-error`, plays on",
@@ -569,7 +572,7 @@ fn slow_clock(_once: bool) -> String {
 }
 
 /// The stream plays from one host, and goes on at another.
-fn move_away(lookup_fails: bool, once: bool) -> String {
+fn move_away(lookup: Option<(u16, &str)>, once: bool) -> String {
     let media = media(FRAGMENTS);
     let old = Server::builder().rotate_after_fragments(2).start();
     let new = Server::start();
@@ -577,8 +580,8 @@ fn move_away(lookup_fails: bool, once: bool) -> String {
     let src = play_media(&old, "cam", &media, &[("max-retries", "2")]);
     let gone = Fault::get_media().http_error(400, "InvalidEndpointException", "not here");
     old.fault(gone.nth(2).always());
-    if lookup_fails {
-        let lookup = Fault::get_data_endpoint().http_error(503, "ServiceUnavailable", "no");
+    if let Some((status, code)) = lookup {
+        let lookup = Fault::get_data_endpoint().http_error(status, code, "no");
         old.fault(lookup.nth(2).times(if once { 1 } else { usize::MAX }));
     }
     let run = Run::demuxed(&src);
@@ -587,8 +590,8 @@ fn move_away(lookup_fails: bool, once: bool) -> String {
     run.wait("the first fragment", |log| !log.fragments().is_empty());
     old.set_data_endpoint(Some(new.endpoint_url()));
     let seen = end(&old, &run, &media);
-    if once {
-        let expected = if lookup_fails { 3 } else { 2 };
+    if once && run.log().error().is_none() {
+        let expected = if lookup.is_some() { 3 } else { 2 };
         let requests = old.requests();
         let lookups = requests
             .iter()
@@ -600,11 +603,16 @@ fn move_away(lookup_fails: bool, once: bool) -> String {
 }
 
 fn moved(once: bool) -> String {
-    move_away(false, once)
+    move_away(None, once)
 }
 
 fn moved_and_lookup_fails(once: bool) -> String {
-    move_away(true, once)
+    move_away(Some((503, "ServiceUnavailable")), once)
+}
+
+/// It is about the call, and says nothing of the fragment to go on with.
+fn moved_and_lookup_is_refused(once: bool) -> String {
+    move_away(Some((400, "InvalidArgumentException")), once)
 }
 
 /// The rest of a fragment is asked for, and it is no longer there.
@@ -732,6 +740,13 @@ fn end(server: &Server, run: &Run, media: &Synthetic) -> String {
     let log = run.stop();
     assert_rate(server, "the table");
     delays(server, &log);
+    let failed = |message: &&&gst::StructureRef| message.get::<u32>("attempt").unwrap() > 0;
+    let failures = log
+        .structures("kvs-reconnect")
+        .iter()
+        .filter(failed)
+        .count() as u64;
+    assert_eq!(run.stats().get::<u64>("retries"), Ok(failures));
     assert!(log.faults.is_empty(), "{:?}", log.faults);
     let reconnects = reconnects(&log);
     match log.error() {

@@ -243,6 +243,8 @@ proptest! {
         let mut receiver = Receiver::new(Config { raw, ..Config::new(Selector::Earliest) });
         let mut items = Vec::new();
         let mut lost = Vec::new();
+        // Those of which the number was known by then.
+        let mut missed = Vec::new();
         for fault in faults.into_iter().map(Some).chain([None]) {
             let request = receiver.position().request();
             let after = match &request {
@@ -263,6 +265,9 @@ proptest! {
                 Some(Fault::Lose) if due.len() > 1 => {
                     left.retain(|&index| index != due[0]);
                     lost.push(due[0]);
+                    if receiver.position().is_within_fragment() {
+                        missed.push(due[0]);
+                    }
                     continue;
                 }
                 Some(Fault::Lose) => continue,
@@ -285,12 +290,22 @@ proptest! {
         let mut sorted = complete.clone();
         sorted.sort();
         prop_assert_eq!(&sorted, &complete, "in order, and none twice");
+        let mut named = Vec::new();
         for gap in outcome.gaps() {
-            // Of a fragment that was lost before any of it came, only the hole shows.
+            // Of a fragment that was lost before its number came, only the hole shows.
             prop_assert!(matches!(gap.kind, GapKind::Lost | GapKind::Hole), "{:?}", gap);
             let at = |number: &Option<String>| media.fragments.iter().position(|f| Some(&f.number) == number.as_ref());
             let (from, to) = (at(&gap.from_fragment).unwrap(), at(&gap.to_fragment).unwrap());
             prop_assert!((from..to).any(|index| lost.contains(&index)), "a gap without a loss: {:?}", gap);
+            if gap.kind == GapKind::Lost {
+                named.extend(from..to);
+            }
+        }
+        // Before the first nothing is missing.
+        let first = outcome.ends().first().map(|end| end.start.number.clone());
+        for index in missed {
+            let follows = first.as_ref().is_some_and(|first| media.fragments[index].number > *first);
+            prop_assert!(!follows || named.contains(&index), "the loss of {} is not named", index);
         }
         if let (false, Some(first)) = (raw, outcome.ends().first()) {
             let missing = lost.iter().filter(|&&index| media.fragments[index].number > first.start.number).count();

@@ -4,7 +4,7 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Fault, Server, StartSelector, StreamHandle,
+    Cut, Fault, Server, StartSelector, StreamHandle,
     synth::{Synth, Synthetic, TrackSpec},
 };
 use std::path::Path;
@@ -166,6 +166,45 @@ fn recordings_end_at_live() {
             });
         }
     });
+}
+
+/// Neither the end of the last fragment nor that of a body ever comes.
+#[test]
+fn a_last_fragment_without_a_token_ends_at_live_in_silence() {
+    let server = Server::start();
+    let media = media(2);
+    media.push_to(&server.stream("cam"));
+    server.fault(Fault::get_media().omit_trailing_tags(2));
+    server.fault(Fault::get_media().nth(2).always().omit_trailing_tags(0));
+    let properties = [
+        ("start-selector", "earliest"),
+        ("end-at-live", "true"),
+        ("idle-timeout", "300"),
+    ];
+    let run = Run::demuxed(&source(&server, "cam", &properties));
+    run.play().wait_eos();
+    let log = run.stop();
+    let frames = media.fragments.iter().flat_map(|f| &f.frames);
+    let video = frames.filter(|frame| frame.track == 1);
+    assert_payloads(&log, VIDEO, video.map(|frame| &frame.payload), "all");
+    assert_eq!(log.fragments().len(), 3);
+    assert!(log.structures("kvs-gap").is_empty());
+}
+
+/// What has come is shown, though it is too little to tell what else there is.
+#[test]
+fn what_came_before_an_error_comes_out() {
+    let server = Server::start();
+    let media = media(2);
+    let first = &media.fragments[0];
+    let third = &first.frames[2].payload;
+    let mut windows = first.document.windows(third.len());
+    let at = windows.position(|bytes| bytes == third).unwrap();
+    let cut = Fault::get_media().cut_after(at as u64, Cut::Fin);
+    server.fault(cut.always());
+    let run = Run::demuxed(&play_media(&server, "cam", &media, &[("max-retries", "1")]));
+    run.play().wait_error();
+    assert_eq!(run.stop().count(), 2, "whole blocks before the cut");
 }
 
 // ---- selectors ---------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use gstkvsgetmedia::{
+    error::{Error, ErrorKind},
     item::{FragmentEnd, FragmentStart, GapKind, Item},
-    receiver::{Config, Receiver},
+    receiver::{Config, Flow, Receiver},
     request::Selector,
-    resume::Point,
+    resume::{Ended, Next, Point, Retry},
 };
-use kvs_local::synth::Synth;
+use kvs_local::synth::{Synth, Synthetic};
+use std::time::Duration;
 
 const LARGE: usize = 64 * 1024;
 
@@ -463,4 +465,330 @@ fn a_fragment_that_always_ends_within_a_block_is_given_up_and_named() {
     assert_eq!(gaps[0].kind, GapKind::Lost);
     assert_eq!(gaps[0].from_fragment.as_ref(), Some(&first.number));
     assert_eq!(gaps[0].to_fragment, None, "of its own");
+}
+
+#[test]
+fn a_body_that_does_not_repeat_a_fragment_says_nothing_of_its_end() {
+    let media = every_form();
+    for raw in [false, true] {
+        let config = Config {
+            raw,
+            ..Config::new(Selector::Earliest)
+        };
+        let whole = uncut(&media, &config, LARGE);
+        let first = &media.fragments[0].document;
+        for at in (0..first.len()).step_by(7) {
+            for again in [0, at / 4, at / 2] {
+                let mut receiver = Receiver::new(config.clone());
+                let mut items = Vec::new();
+                receiver.open();
+                feed(&mut receiver, &first.slice(..at), LARGE, &mut items).unwrap();
+                for _ in 0..4 {
+                    receiver.open();
+                    feed(&mut receiver, &first.slice(..again), LARGE, &mut items).unwrap();
+                    receiver.close(&mut items).unwrap();
+                }
+                let request = receiver.position().request();
+                receiver.open();
+                feed(&mut receiver, &body(&media, &request), LARGE, &mut items).unwrap();
+                receiver.finish(&mut items).unwrap();
+                let what = format!("raw {raw}, {at} bytes and then {again} again and again");
+                assert_same(&Outcome::of(items), &whole, what);
+            }
+        }
+    }
+}
+
+/// The beginning of a fragment, up to where its number is known and nothing of its media has come.
+fn announcement(document: &Bytes) -> Bytes {
+    let cluster = [0x1F, 0x43, 0xB6, 0x75];
+    let at = document.windows(4).position(|bytes| bytes == cluster);
+    document.slice(..at.unwrap())
+}
+
+/// Receives bodies, where `before` each but the first something happens.
+fn receive_after(
+    raw: bool,
+    bodies: &[&[&Bytes]],
+    mut before: impl FnMut(&mut Receiver),
+) -> Outcome {
+    let mut receiver = Receiver::new(Config {
+        raw,
+        ..Config::new(Selector::Earliest)
+    });
+    let mut items = Vec::new();
+    for (index, documents) in bodies.iter().enumerate() {
+        if index > 0 {
+            before(&mut receiver);
+        }
+        receiver.open();
+        for document in *documents {
+            feed(&mut receiver, document, LARGE, &mut items).unwrap();
+        }
+    }
+    receiver.finish(&mut items).unwrap();
+    Outcome::of(items)
+}
+
+/// The kinds of the gaps, and from and to which fragment they reach.
+fn gaps(outcome: &Outcome, media: &Synthetic) -> Vec<(GapKind, Option<usize>, Option<usize>)> {
+    let index = |number: &Option<String>| {
+        let number = number.as_ref()?;
+        media.fragments.iter().position(|f| f.number == *number)
+    };
+    let gaps = outcome.gaps().into_iter();
+    gaps.map(|gap| (gap.kind, index(&gap.from_fragment), index(&gap.to_fragment)))
+        .collect()
+}
+
+#[test]
+fn now_may_be_the_fragment_that_was_just_delivered() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    for raw in [false, true] {
+        let skip = |receiver: &mut Receiver| {
+            receiver.position().skip_to_now();
+            assert_eq!(receiver.position().request(), Selector::Now);
+        };
+        let outcome = receive_after(raw, &[&[&d[0]], &[&d[0], &d[1], &d[2]]], skip);
+        assert_eq!(outcome.ends().len(), 3);
+        assert_eq!(gaps(&outcome, &media), [], "nothing was skipped");
+        let outcome = receive_after(raw, &[&[&d[0]], &[&d[2]]], skip);
+        let skipped = [(GapKind::SkippedToNow, Some(0), Some(2))];
+        assert_eq!(gaps(&outcome, &media), skipped);
+    }
+}
+
+#[test]
+fn what_is_missing_before_a_fragment_is_known_when_its_number_is() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    let announced = announcement(&d[1]);
+    for raw in [false, true] {
+        let config = Config {
+            raw,
+            ..Config::new(Selector::Earliest)
+        };
+        let whole = uncut(&media, &config, LARGE);
+        let gone = |receiver: &mut Receiver| assert!(receiver.position().gone());
+        // It is asked for by its time once the token is refused, and still follows the one before.
+        let bodies: [&[&Bytes]; 2] = [&[&d[0], &announced], &[&d[1], &d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, gone);
+        assert_same(&outcome, &whole, format!("raw {raw}, by its time"));
+        // That way the one before came again first, and the body broke again.
+        let mut calls = 0;
+        let bodies: [&[&Bytes]; 3] = [&[&d[0]], &[&d[0], &announced], &[&d[1], &d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, |receiver| {
+            calls += 1;
+            if calls == 1 {
+                gone(receiver);
+            }
+        });
+        assert_same(&outcome, &whole, format!("raw {raw}, cut once more"));
+        // A later one was announced first.
+        let later = announcement(&d[2]);
+        let bodies: [&[&Bytes]; 2] = [&[&d[0], &later], &[&d[1], &d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, |_| ());
+        assert_same(&outcome, &whole, format!("raw {raw}, out of order"));
+    }
+}
+
+#[test]
+fn a_fragment_that_was_announced_and_does_not_come_is_lost() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    for raw in [false, true] {
+        let nothing = |_: &mut Receiver| ();
+        let announced = announcement(&d[1]);
+        let bodies: [&[&Bytes]; 2] = [&[&d[0], &announced], &[&d[2], &d[3]]];
+        let outcome = receive_after(raw, &bodies, nothing);
+        assert_eq!(outcome.ends().len(), 3);
+        let lost = [(GapKind::Lost, Some(0), Some(2))];
+        assert_eq!(gaps(&outcome, &media), lost, "raw {raw}");
+        // Before anything was delivered there is nothing that could be interrupted.
+        let announced = announcement(&d[0]);
+        let outcome = receive_after(raw, &[&[&announced], &[&d[1], &d[2]]], nothing);
+        assert_eq!(gaps(&outcome, &media), [], "raw {raw}");
+    }
+}
+
+#[test]
+fn a_loss_before_an_empty_fragment_is_named_with_the_next_frame() {
+    let media = Synth::new()
+        .fragments(4)
+        .distinct_tokens()
+        .each(|index, fragment| fragment.media = index != 2)
+        .build();
+    let d = documents(&media, &Selector::Earliest);
+    let bodies: [&[&Bytes]; 2] = [&[&d[0]], &[&d[2], &d[3]]];
+    let outcome = receive_after(false, &bodies, |receiver| {
+        assert!(receiver.position().gone())
+    });
+    assert_eq!(gaps(&outcome, &media), [(GapKind::Lost, Some(0), Some(3))]);
+    let outcome = receive_after(false, &bodies, |receiver| receiver.position().skip_to_now());
+    assert_eq!(
+        gaps(&outcome, &media),
+        [(GapKind::SkippedToNow, Some(0), Some(3))]
+    );
+}
+
+/// What is done about an error of this kind, of a body that had lasted so long, or of none.
+fn after(retry: &mut Retry, kind: ErrorKind, lasted: Option<Duration>) -> Next {
+    let error = Error::new(kind, "no");
+    retry.after(Ended::Failed { error, lasted })
+}
+
+#[track_caller]
+fn assert_attempt(next: Next, attempt: u32) {
+    match next {
+        Next::Connect(reconnect) => assert_eq!(reconnect.attempt, attempt),
+        Next::GiveUp(error) => panic!("gives up: {error}"),
+    }
+}
+
+#[test]
+fn failures_hours_apart_are_not_in_a_row() {
+    let at_rest = [
+        Ended::Silent,
+        Ended::Cleanly { progressed: false },
+        Ended::Cleanly { progressed: true },
+    ];
+    for ended in at_rest {
+        let mut retry = Retry::new(Some(2), 7);
+        for _ in 0..20 {
+            assert_attempt(after(&mut retry, ErrorKind::Network, None), 1);
+            assert_attempt(after(&mut retry, ErrorKind::Server, None), 2);
+            assert_attempt(retry.after(ended.clone()), 0);
+        }
+    }
+    let mut retry = Retry::new(Some(2), 7);
+    let lasted = Some(Duration::from_secs(60));
+    for _ in 0..20 {
+        assert_attempt(after(&mut retry, ErrorKind::Network, lasted), 1);
+    }
+    // A service that answers and fails again and again has not recovered.
+    let lasted = Some(Duration::from_millis(100));
+    assert_attempt(after(&mut retry, ErrorKind::Network, lasted), 2);
+    let next = after(&mut retry, ErrorKind::Network, lasted);
+    assert!(matches!(next, Next::GiveUp(_)), "{next:?}");
+}
+
+#[test]
+fn credentials_that_were_good_may_expire_again() {
+    let expired = ErrorKind::ExpiredCredentials;
+    let mut retry = Retry::new(None, 7);
+    for _ in 0..20 {
+        assert_attempt(after(&mut retry, expired, None), 1);
+        assert_attempt(retry.after(Ended::Silent), 0);
+        assert_attempt(after(&mut retry, expired, None), 1);
+        assert_attempt(
+            after(&mut retry, ErrorKind::Network, Some(Duration::ZERO)),
+            2,
+        );
+        assert_attempt(after(&mut retry, expired, None), 3);
+        retry.delivered();
+    }
+    assert_attempt(after(&mut retry, expired, None), 1);
+    match after(&mut retry, expired, None) {
+        Next::GiveUp(error) => assert_eq!(error.kind, ErrorKind::NotAuthorized),
+        next => panic!("{next:?}"),
+    }
+}
+
+#[test]
+fn what_stands_between_raw_documents_belongs_to_none() {
+    let media = every_form();
+    let config = Config {
+        raw: true,
+        ..Config::new(Selector::Earliest)
+    };
+    // A Void that nothing else looks like.
+    let between: &[u8] = &[0xEC, 0x86, 0xDE, 0xAD, 0xBE, 0xEF, 0xBA, 0xBE];
+    let body = |selector: &Selector| -> Bytes {
+        let documents = documents(&media, selector);
+        documents.join(between).into()
+    };
+    let whole = body(&Selector::Earliest);
+    let without = |bytes: &[u8]| {
+        let mut rest = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            if bytes[at..].starts_with(between) {
+                at += between.len();
+            } else {
+                rest.push(bytes[at]);
+                at += 1;
+            }
+        }
+        rest
+    };
+    for at in 0..=whole.len() {
+        let mut receiver = Receiver::new(config.clone());
+        let mut items = Vec::new();
+        receiver.open();
+        feed(&mut receiver, &whole.slice(..at), LARGE, &mut items).unwrap();
+        let request = receiver.position().request();
+        receiver.open();
+        feed(&mut receiver, &body(&request), LARGE, &mut items).unwrap();
+        let outcome = Outcome::of(items);
+        assert_eq!(outcome.ends().len(), 4);
+        assert!(
+            without(&outcome.bytes) == documents(&media, &Selector::Earliest).concat(),
+            "cut after {at} bytes"
+        );
+    }
+}
+
+#[test]
+fn only_a_fragment_that_would_be_delivered_is_the_end() {
+    const HOUR: u64 = 3_600_000;
+    let media = Synth::new()
+        .fragments(4)
+        .distinct_tokens()
+        .each(|index, fragment| {
+            if index == 1 {
+                fragment.producer_timestamp_ms += HOUR;
+            }
+        })
+        .build();
+    let end_at = (media.fragments[0].producer_timestamp_ms + HOUR / 2) * 1_000_000;
+    let mut receiver = Receiver::new(Config {
+        end_at: Some(end_at),
+        resume: Some(point(&media.fragments[1])),
+        ..Config::new(Selector::Earliest)
+    });
+    let mut items = Vec::new();
+    receiver.open();
+    let all = body(&media, &Selector::Earliest);
+    let flow = feed(&mut receiver, &all, LARGE, &mut items).unwrap();
+    assert_eq!(flow, Flow::Continue);
+    assert_eq!(Outcome::of(items).ends().len(), 2);
+}
+
+#[test]
+fn what_is_missing_before_the_end_is_named() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    let end_at = Some(media.fragments[2].producer_timestamp_ms * 1_000_000);
+    for raw in [false, true] {
+        let half = d[1].slice(..d[1].len() * 3 / 4);
+        let mut receiver = Receiver::new(Config {
+            raw,
+            end_at,
+            ..Config::new(Selector::Earliest)
+        });
+        let mut items = Vec::new();
+        receiver.open();
+        feed(&mut receiver, &d[0], LARGE, &mut items).unwrap();
+        feed(&mut receiver, &half, LARGE, &mut items).unwrap();
+        receiver.open();
+        let flow = feed(&mut receiver, &d[2], LARGE, &mut items).unwrap();
+        assert_eq!(flow, Flow::End);
+        receiver.finish(&mut items).unwrap();
+        let outcome = Outcome::of(items);
+        let lost = [(GapKind::Lost, Some(1), Some(2))];
+        assert_eq!(gaps(&outcome, &media), lost, "raw {raw}");
+        let last = outcome.others.last().unwrap();
+        assert_eq!(last.0, outcome.bytes.len(), "after what came of it");
+    }
 }

@@ -4,7 +4,7 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Fault, Server,
+    Fault, OnTimestampGap, Server, Undocumented,
     synth::{Synth, Synthetic, TrackSpec},
 };
 use std::time::Duration;
@@ -111,7 +111,20 @@ fn otherwise_frames_before_are_clipped() {
 
 #[test]
 fn before_the_oldest_is_the_oldest_and_after_now_is_now() {
-    let server = Server::start();
+    outside(OnTimestampGap::NextFragment);
+}
+
+#[test]
+fn where_the_service_says_that_nothing_is_there_as_well() {
+    outside(OnTimestampGap::NotFound);
+}
+
+fn outside(timestamp_gap: OnTimestampGap) {
+    let choice = Undocumented {
+        timestamp_gap,
+        ..Undocumented::default()
+    };
+    let server = Server::builder().undocumented(choice).start();
     let media = media(4);
     media.push_to(&server.stream("cam"));
     let run = Run::demuxed(&source(&server, "cam", &[("start-selector", "earliest")]));
@@ -315,4 +328,45 @@ fn tracks_that_changed_on_the_way_are_told_of() {
     let changes = log.structures("kvs-tracks-changed").len();
     assert_eq!(changes, 2, "back to the first, and on to the second");
     assert_eq!(times(&log), expected(&media, START, START + 4000));
+}
+
+/// The times of a seek are the element's own; that of the start is the user's.
+#[test]
+fn a_start_where_nothing_is_is_an_error() {
+    let choice = Undocumented {
+        timestamp_gap: OnTimestampGap::NotFound,
+        ..Undocumented::default()
+    };
+    let server = Server::builder().undocumented(choice).start();
+    let media = media(2);
+    media.push_to(&server.stream("cam"));
+    let properties = [
+        ("start-selector", "producer-timestamp"),
+        ("start-timestamp", "1000000000"),
+    ];
+    let run = Run::demuxed(&source(&server, "cam", &properties));
+    let (error, _) = run.play().wait_error();
+    assert!(error.matches(gst::ResourceError::NotFound), "{error}");
+    assert_eq!(get_media(&server).len(), 1);
+}
+
+#[test]
+fn the_service_that_is_lost_after_a_seek_had_been_reached() {
+    let server = Server::start();
+    let media = media(3);
+    let run = played(&server, &media);
+    run.clear();
+    server.fault(
+        Fault::get_media()
+            .always()
+            .http_error(500, "InternalFailure", "no"),
+    );
+    set(&run.src, &[("max-retries", "1")]);
+    assert!(seek(&run.src, gst::SeekFlags::KEY_UNIT, ms(START)));
+    let (error, _) = run.wait_error();
+    assert!(error.matches(gst::ResourceError::Read), "{error}");
+    let is_progress = |m: &&gst::Message| m.type_() == gst::MessageType::Progress;
+    let log = run.log();
+    let progress: Vec<_> = log.messages.iter().filter(is_progress).collect();
+    assert!(progress.is_empty(), "opened twice: {progress:?}");
 }

@@ -5,7 +5,7 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Fault, Server,
+    Fault, OnTimestampGap, Server, Undocumented,
     synth::{Synth, Synthetic, TrackSpec},
 };
 use std::time::Duration;
@@ -186,6 +186,16 @@ fn a_pause_over_a_broken_connection_loses_nothing() {
 /// What the service no longer has when it goes on is named, once, and nothing else is missing.
 #[test]
 fn a_pause_longer_than_the_retention_says_what_is_lost() {
+    past_retention(OnTimestampGap::NextFragment, 1);
+}
+
+/// The same where the service has no answer to a time that it has nothing of.
+#[test]
+fn a_pause_longer_than_the_retention_says_so_whatever_the_service_answers() {
+    past_retention(OnTimestampGap::NotFound, 2);
+}
+
+fn past_retention(timestamp_gap: OnTimestampGap, refusals: usize) {
     const LEFT: usize = 30;
     let media = much();
     let server = Server::start();
@@ -193,14 +203,23 @@ fn a_pause_longer_than_the_retention_says_what_is_lost() {
     let src = play_media(&server, "cam", &media, &[SMALL_QUEUE]);
     let (run, probe) = full(&server, &src);
     drop(server);
-    let server = Server::builder().listen(address).start();
+    let choice = Undocumented {
+        timestamp_gap,
+        ..Undocumented::default()
+    };
+    let server = Server::builder()
+        .listen(address)
+        .undocumented(choice)
+        .start();
     let stream = server.stream("cam");
     media.push_to(&stream);
     stream.expire_before(&media.fragments[LEFT].number);
     src.static_pad("src").unwrap().remove_probe(probe);
     run.wait_eos();
     let log = run.stop();
-    assert_eq!(log.reconnects(), ["network", "fragment-gone"]);
+    let reasons = log.reconnects();
+    assert_eq!(reasons[0], "network");
+    assert_eq!(reasons[1..], vec!["fragment-gone"; refusals]);
     let gaps = log.structures("kvs-gap");
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0].get::<&str>("kind"), Ok("lost"));

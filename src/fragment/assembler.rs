@@ -141,6 +141,11 @@ impl Assembler {
         self.reader.position()
     }
 
+    /// Where the document under way begins in the body.
+    pub fn document_start(&self) -> u64 {
+        self.document.start
+    }
+
     /// Whether the bytes so far end within an element.
     pub fn is_truncated(&self) -> bool {
         self.position() < self.rope().end()

@@ -47,7 +47,6 @@ struct Fragment {
     /// Nanoseconds a unit of its own time.
     scale: u64,
     info: Vec<u8>,
-    interrupted: Option<GapKind>,
     /// The timecode of its first cluster, and the wall-clock time of that, in nanoseconds.
     origin: Option<(u64, u64)>,
     first_pts: Option<u64>,
@@ -86,6 +85,8 @@ pub struct Continuous {
     /// `Tracks` that changed and go out before the next cluster.
     new_tracks: Option<Bytes>,
     fragment: Option<Fragment>,
+    /// Fragments are missing before the next block, for this reason.
+    interrupted: Option<GapKind>,
     last_number: Option<Number>,
     cluster: Option<Cluster>,
     held: Vec<Held>,
@@ -116,6 +117,7 @@ impl Continuous {
             numbers: Numbers::new(),
             new_tracks: None,
             fragment: None,
+            interrupted: None,
             last_number: None,
             cluster: None,
             held: Vec::new(),
@@ -154,11 +156,12 @@ impl Continuous {
         self.connect.read(&head.tags);
         self.compare_tracks(&head, items)?;
         self.cluster = None;
+        // One without a block names nothing: what it follows is missing before the next as well.
+        self.interrupted = interrupted.or(self.interrupted);
         self.fragment = Some(Fragment {
             head,
             scale: info.scale,
             info: info.children,
-            interrupted,
             origin: None,
             first_pts: None,
             frames: 0,
@@ -315,7 +318,7 @@ impl Continuous {
         let lead = (-i64::from(block.offset)).saturating_mul(signed(fragment.scale));
         match fragment.origin {
             None => {
-                let interrupted = fragment.interrupted.take();
+                let interrupted = self.interrupted.take();
                 let mut place = self.clock.place(&fragment.head, nanos, lead, interrupted);
                 // What follows something delivered is missing though nothing was placed before it.
                 let follows = self.last_number.is_some();

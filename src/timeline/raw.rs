@@ -27,7 +27,9 @@ pub struct Raw {
     frames: u32,
     /// Frames since the last data.
     new_frames: u32,
-    /// Bytes of the document that have been delivered, and of those how many the body still repeats.
+    /// Bytes before the document, which are none of it and wait as well.
+    before: u64,
+    /// Bytes of the document that have been delivered, and how many the body still repeats.
     delivered: u64,
     repeated: u64,
 }
@@ -45,8 +47,15 @@ impl Raw {
         self.clear();
     }
 
-    /// A fragment begins: what came of its document is to be delivered.
-    pub fn begin(&mut self, head: &Head, interrupted: Option<GapKind>, items: &mut Vec<Item>) {
+    /// A fragment begins: what came of its document, which begins at `start` in the body, is to be
+    /// delivered.
+    pub fn begin(
+        &mut self,
+        head: &Head,
+        start: u64,
+        interrupted: Option<GapKind>,
+        items: &mut Vec<Item>,
+    ) {
         if let Some(kind) = interrupted {
             items.push(Item::Gap(Gap {
                 kind,
@@ -57,6 +66,7 @@ impl Raw {
             }));
         }
         self.last_number = Some(head.number.to_string());
+        self.before = self.waiting_before(start);
         let start = head.start(None);
         items.push(Item::FragmentStart(start.clone()));
         self.fragment = Some(start);
@@ -66,10 +76,18 @@ impl Raw {
         self.repeated = 0;
     }
 
-    /// The fragment that was cut begins again.
-    pub fn resume(&mut self) {
+    /// The fragment that was cut begins again, at `start` in the body.
+    pub fn resume(&mut self, start: u64) {
         self.passing = true;
-        self.repeated = self.delivered;
+        self.before = 0;
+        self.repeated = self.waiting_before(start) + self.delivered;
+    }
+
+    /// How many of the bytes that wait come before `start`: elements after the last one of the document
+    /// before.
+    fn waiting_before(&self, start: u64) -> u64 {
+        let waiting: usize = self.waiting.iter().map(Bytes::len).sum();
+        start.saturating_sub(self.taken - waiting as u64)
     }
 
     /// The document up to here is not wanted.
@@ -136,7 +154,9 @@ impl Raw {
             ..Data::default()
         };
         if !data.is_empty() {
-            self.delivered += data.len() as u64;
+            let before = self.before.min(data.len() as u64);
+            self.before -= before;
+            self.delivered += data.len() as u64 - before;
             items.push(Item::Data(data));
         }
     }
