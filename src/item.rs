@@ -73,8 +73,9 @@ impl Data {
 
 /// Where the rewritten line stands in wall-clock time.
 ///
-/// In an archive the rewritten line *is* running time, so a GStreamer segment's `base` equals its
-/// `start`; live, `base` is `start` plus what the element adds when a frame is pushed that is due then.
+/// At its own rate, the rewritten line *is* an archive's running time, so that a GStreamer segment's
+/// `base` equals its `start`; live, `base` is `start` plus what the element adds when a frame is pushed
+/// that is due then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// The rewritten time at which it begins.

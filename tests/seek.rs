@@ -316,3 +316,34 @@ fn tracks_that_changed_on_the_way_are_told_of() {
     assert_eq!(changes, 2, "back to the first, and on to the second");
     assert_eq!(times(&log), expected(&media, START, START + 4000));
 }
+
+/// A sink that keeps time plays on over holes and restarts, however fast it plays.
+#[test]
+fn at_any_rate_running_time_goes_on_over_a_hole() {
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1)])
+        .fragments(7)
+        .fragment_ms(1000)
+        .frames(8)
+        .from_fragment(2, |fragment| fragment.producer_timestamp_ms += 600_000)
+        .from_fragment(4, |fragment| fragment.producer_timestamp_ms += 600_000)
+        .each(|_, fragment| fragment.timecode_ms = fragment.producer_timestamp_ms)
+        .build();
+    let server = Server::start();
+    let run = played(&server, &media);
+    let none = gst::ClockTime::NONE;
+    for rate in [2.0, 0.5, 1.0] {
+        run.clear();
+        let (start, set) = (ms(START + 500), gst::SeekType::Set);
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+        run.src.seek(rate, flags, set, start, set, none).unwrap();
+        run.wait_eos();
+        let log = run.log();
+        assert_eq!(log.segments(VIDEO).len(), 3);
+        // Frames are 125 ms apart.
+        let frames = log.frames(VIDEO).into_iter();
+        let running: Vec<u64> = frames.map(|f| f.running_time.mseconds()).collect();
+        let expected = (0..5 * 8 + 4).map(|n| (n as f64 * 125.0 / rate) as u64);
+        assert_eq!(running, expected.collect::<Vec<_>>(), "{rate}");
+    }
+}

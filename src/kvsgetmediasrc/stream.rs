@@ -11,13 +11,6 @@ const EBML_ID: [u8; 4] = [0x1A, 0x45, 0xDF, 0xA3];
 /// Pieces smaller than this share buffers: copying one costs less than handling a buffer.
 const SMALL: usize = 4096;
 
-/// Where a live stream's rewritten line stands in running time.
-#[derive(Debug, Clone, Copy)]
-struct Anchor {
-    running: ClockTime,
-    start: ClockTime,
-}
-
 /// Tracks on their way to the demuxer.
 #[derive(Debug, Default)]
 enum Opening {
@@ -35,9 +28,8 @@ pub(crate) struct Stream {
     live: bool,
     /// What the stream was sought to, if it was.
     seek: Option<Seek>,
-    anchor: Option<Anchor>,
-    /// How much of the line a seek has clipped.
-    clipped: ClockTime,
+    /// Where the first frame to be shown stands, as long as it has not come.
+    target: Option<ClockTime>,
     /// Holds from the next data on, and has not been sent.
     pending: Option<Segment>,
     current: Option<gst::FormattedSegment<ClockTime>>,
@@ -59,8 +51,7 @@ impl Stream {
         Stream {
             live,
             seek: None,
-            anchor: None,
-            clipped: ClockTime::ZERO,
+            target: None,
             pending: None,
             current: None,
             position: None,
@@ -76,6 +67,7 @@ impl Stream {
     pub(crate) fn sought(&self, seek: Seek) -> Stream {
         Stream {
             seek: Some(seek),
+            target: seek.start.filter(|_| seek.clips),
             opened: self.opened.clone(),
             begun: self.begun,
             earliest: self.earliest,
@@ -177,19 +169,8 @@ impl Stream {
         let start = ClockTime::from_nseconds(segment.start);
         let time = ClockTime::from_nseconds(segment.time);
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
-        let line = if self.live {
-            self.live_line(start, segment.due_now, running_time)
-        } else {
-            start
-        };
-        let base = line.saturating_sub(self.clipped);
-        let target = self
-            .seek
-            .filter(|seek| seek.clips)
-            .and_then(|seek| seek.start);
-        let clip = target.map_or(ClockTime::ZERO, |target| target.saturating_sub(time));
-        self.clipped = self.clipped.saturating_add(clip);
-
+        let base = self.base(start, segment.due_now, running_time);
+        let clip = self.clip(start, time);
         let mut out = gst::FormattedSegment::<ClockTime>::new();
         if let Some(seek) = self.seek {
             out.set_rate(seek.rate);
@@ -207,28 +188,35 @@ impl Stream {
         out
     }
 
-    /// The running time of `start`, on the line that the first frame began.
-    fn live_line(
-        &mut self,
+    /// The running time of `start`: as much later than the segment before as the rewritten line is, by
+    /// the rate at which it is played. Of what that segment clipped, nothing has run.
+    fn base(
+        &self,
         start: ClockTime,
         due_now: bool,
         running_time: impl FnOnce() -> Option<ClockTime>,
     ) -> ClockTime {
-        let line = |anchor: Anchor| {
-            anchor
-                .running
-                .saturating_add(start.saturating_sub(anchor.start))
-        };
-        let due = self.anchor.map(line);
+        let due = self.current.as_ref().map(|before| {
+            let since = start.saturating_sub(before.start().unwrap_or_default());
+            let base = before.base().unwrap_or_default();
+            base.saturating_add(played(since, before.rate()))
+        });
         match due {
-            Some(due) if !due_now => due,
-            _ => {
-                // Never back: what was due before stays before.
-                let running = running_time().max(due).unwrap_or(ClockTime::ZERO);
-                self.anchor = Some(Anchor { running, start });
-                running
-            }
+            Some(due) if !(self.live && due_now) => due,
+            // Never back: what was due before stays before.
+            due if self.live => running_time().max(due).unwrap_or_default(),
+            _ => ClockTime::ZERO,
         }
+    }
+
+    /// How much of a segment is not shown: what is before the target of a seek, until the line has come
+    /// to that. After it, the same time may come again, when a clock is set back.
+    fn clip(&mut self, start: ClockTime, time: ClockTime) -> ClockTime {
+        let before = self.current.as_ref().and_then(|before| before.start());
+        let reached = before.is_some_and(|shown_from| start > shown_from);
+        self.target = self.target.filter(|target| !reached && time < *target);
+        self.target
+            .map_or(ClockTime::ZERO, |target| target.saturating_sub(time))
     }
 
     /// The next buffer of the data taken in.
@@ -243,6 +231,16 @@ impl Stream {
             None => self.seek?.start,
         }
     }
+}
+
+/// How long `time` of media takes at this rate.
+fn played(time: ClockTime, rate: f64) -> ClockTime {
+    if rate == 1.0 {
+        return time;
+    }
+    // What no number holds becomes the largest there is.
+    let nanos = (time.nseconds() as f64 / rate) as u64;
+    ClockTime::from_nseconds(nanos.min(ClockTime::MAX.nseconds()))
 }
 
 /// The data as buffers, without a copy.
@@ -393,12 +391,19 @@ mod tests {
         assert_eq!(first.stop(), Some(seconds(8)));
         assert_eq!(first.rate(), 2.0);
         assert_eq!(stream.position(), first.time());
-        // What follows a hole is not clipped, and follows in running time.
+        // What follows a hole is not clipped, and follows in running time: 3 s at twice the rate.
         stream.set_segment(of(4 * SECOND, EPOCH + 7 * SECOND));
         let next = stream.add_data(data(Some(4 * SECOND)), no_clock).unwrap();
         assert_eq!(
             (next.start(), next.base()),
-            (Some(seconds(4)), Some(seconds(3)))
+            (Some(seconds(4)), Some(ClockTime::from_mseconds(1500)))
+        );
+        // Nor is what comes after the clock has been set back before the target.
+        stream.set_segment(of(6 * SECOND, EPOCH));
+        let next = stream.add_data(data(Some(6 * SECOND)), no_clock).unwrap();
+        assert_eq!(
+            (next.start(), next.base()),
+            (Some(seconds(6)), Some(ClockTime::from_mseconds(2500)))
         );
 
         let mut stream = sought(false);
@@ -409,6 +414,55 @@ mod tests {
             first.time(),
             Some(ClockTime::from_nseconds(EPOCH) + seconds(2))
         );
+    }
+
+    #[test]
+    fn before_its_target_a_seek_clips_on() {
+        gst::init().unwrap();
+        let seconds = ClockTime::from_seconds;
+        let mut stream = Stream::new(false).sought(Seek {
+            start: Some(ClockTime::from_nseconds(EPOCH + 10 * SECOND)),
+            stop: None,
+            endless: false,
+            rate: 1.0,
+            flags: gst::SegmentFlags::RESET,
+            clips: true,
+        });
+        let mut segment = |start, time| {
+            stream.set_segment(of(start, time));
+            let segment = stream.add_data(data(Some(start)), no_clock).unwrap();
+            (segment.start(), segment.base())
+        };
+        let none = Some(ClockTime::ZERO);
+        assert_eq!(segment(0, EPOCH), (Some(seconds(10)), none));
+        // A hole of 6 s after 2 s, and then the target after 2 s more.
+        let second = segment(2 * SECOND, EPOCH + 8 * SECOND);
+        assert_eq!(second, (Some(seconds(4)), none));
+        // Another after 5 s, of which 3 s have been shown.
+        let third = segment(7 * SECOND, EPOCH + 20 * SECOND);
+        assert_eq!(third, (Some(seconds(7)), Some(seconds(3))));
+        // A clock set back.
+        let last = segment(9 * SECOND, EPOCH);
+        assert_eq!(last, (Some(seconds(9)), Some(seconds(5))));
+    }
+
+    #[test]
+    fn live_at_another_rate_keeps_the_distance_too() {
+        gst::init().unwrap();
+        let mut stream = Stream::new(true).sought(Seek {
+            start: None,
+            stop: None,
+            endless: false,
+            rate: 0.5,
+            flags: gst::SegmentFlags::RESET,
+            clips: true,
+        });
+        stream.set_segment(of(0, EPOCH));
+        let now = || Some(ClockTime::from_mseconds(400));
+        stream.add_data(data(Some(0)), now).unwrap();
+        stream.set_segment(of(2 * SECOND, EPOCH + 9 * SECOND));
+        let segment = stream.add_data(data(Some(2 * SECOND)), now).unwrap();
+        assert_eq!(segment.base(), Some(ClockTime::from_mseconds(4400)));
     }
 
     #[test]
