@@ -4,7 +4,7 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Fault, Server,
+    Fault, Server, StartSelector,
     synth::{Synth, Synthetic, TrackSpec},
 };
 use std::time::Duration;
@@ -317,6 +317,25 @@ fn tracks_that_changed_on_the_way_are_told_of() {
     assert_eq!(times(&log), expected(&media, START, START + 4000));
 }
 
+/// What was asked for last.
+fn last_selector(server: &Server) -> StartSelector {
+    let last = get_media(server).pop().unwrap();
+    last.selector.unwrap()
+}
+
+/// Takes away what is on its way, as an application may without a seek.
+fn flush(src: &gst::Element) {
+    assert!(src.send_event(gst::event::FlushStart::new()));
+    assert!(src.send_event(gst::event::FlushStop::new(true)));
+}
+
+/// Another rate, from where it stands.
+fn change_rate(src: &gst::Element, rate: f64) {
+    let (flags, none) = (gst::SeekFlags::FLUSH, gst::ClockTime::NONE);
+    let same = gst::SeekType::None;
+    src.seek(rate, flags, same, none, same, none).unwrap();
+}
+
 /// A sink that keeps time plays on over holes and restarts, however fast it plays.
 #[test]
 fn at_any_rate_running_time_goes_on_over_a_hole() {
@@ -345,5 +364,47 @@ fn at_any_rate_running_time_goes_on_over_a_hole() {
         let running: Vec<u64> = frames.map(|f| f.running_time.mseconds()).collect();
         let expected = (0..5 * 8 + 4).map(|n| (n as f64 * 125.0 / rate) as u64);
         assert_eq!(running, expected.collect::<Vec<_>>(), "{rate}");
+    }
+}
+
+#[test]
+fn after_a_stop_position_it_knows_where_it_stands() {
+    let media = media(6);
+    let server = Server::start();
+    // A frame or so at a time.
+    server.fault(Fault::get_media().always().chunk_size(200));
+    let (start, stop) = (ms(START + 1000), ms(START + 2500));
+    let again: [fn(&gst::Element); 2] = [flush, |src| change_rate(src, 2.0)];
+    for (index, again) in again.into_iter().enumerate() {
+        let src = play_media(&server, &format!("cam{index}"), &media, &[]);
+        let run = Run::demuxed(&src);
+        run.play().wait_eos();
+        run.clear();
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
+        let set = gst::SeekType::Set;
+        run.src.seek(1.0, flags, set, start, set, stop).unwrap();
+        run.wait_eos();
+        assert_eq!(
+            times(&run.log()),
+            expected(&media, START + 1000, START + 2500)
+        );
+        for _ in 0..2 {
+            let position = run.src.query_position::<gst::ClockTime>();
+            assert!(
+                position.is_some_and(|p| (stop - ms(400)..stop).contains(&p)),
+                "{position:?}"
+            );
+            run.clear();
+            again(&run.src);
+            run.wait_eos();
+            let shown = times(&run.log());
+            assert!(
+                shown
+                    .iter()
+                    .all(|time| *time > START + 2000 && *time < START + 2500),
+                "{shown:?}"
+            );
+            assert_ne!(last_selector(&server), StartSelector::Earliest);
+        }
     }
 }

@@ -11,6 +11,8 @@ const EBML_ID: [u8; 4] = [0x1A, 0x45, 0xDF, 0xA3];
 /// Pieces smaller than this share buffers: copying one costs less than handling a buffer.
 const SMALL: usize = 4096;
 
+const NANOSECOND: ClockTime = ClockTime::from_nseconds(1);
+
 /// Tracks on their way to the demuxer.
 #[derive(Debug, Default)]
 enum Opening {
@@ -153,12 +155,22 @@ impl Stream {
             self.current = Some(segment.clone());
             self.position = segment.start();
         }
-        let pts = data.pts.map(ClockTime::from_nseconds);
-        // Frames that are clipped do not take the position back.
-        let start = self.current.as_ref().and_then(|segment| segment.start());
-        self.position = pts.max(start.filter(|_| pts.is_some())).or(self.position);
+        if let Some(pts) = data.pts {
+            self.position = Some(self.shown(ClockTime::from_nseconds(pts)));
+        }
         self.buffers.extend(buffers(data));
         segment
+    }
+
+    /// The time of a frame, or the nearest one that is shown: a fragment begins before the segment does,
+    /// and ends after it.
+    fn shown(&self, pts: ClockTime) -> ClockTime {
+        let Some(segment) = &self.current else {
+            return pts;
+        };
+        let last = segment.stop().map(|stop| stop.saturating_sub(NANOSECOND));
+        pts.min(last.unwrap_or(pts))
+            .max(segment.start().unwrap_or(pts))
     }
 
     fn segment(
@@ -177,8 +189,7 @@ impl Stream {
             out.set_flags(seek.flags);
             out.set_stop(
                 seek.stop
-                    .and_then(|stop| stop.checked_sub(time))
-                    .map(|stop| start.saturating_add(stop)),
+                    .map(|stop| start.saturating_add(stop.saturating_sub(time))),
             );
         }
         out.set_start(start.saturating_add(clip));
@@ -463,6 +474,35 @@ mod tests {
         stream.set_segment(of(2 * SECOND, EPOCH + 9 * SECOND));
         let segment = stream.add_data(data(Some(2 * SECOND)), now).unwrap();
         assert_eq!(segment.base(), Some(ClockTime::from_mseconds(4400)));
+    }
+
+    #[test]
+    fn the_position_stays_within_what_is_shown() {
+        gst::init().unwrap();
+        let epoch = |seconds| ClockTime::from_nseconds(EPOCH + seconds * SECOND);
+        let mut stream = Stream::new(false).sought(Seek {
+            start: Some(epoch(3)),
+            stop: Some(epoch(5)),
+            endless: false,
+            rate: 1.0,
+            flags: gst::SegmentFlags::RESET,
+            clips: true,
+        });
+        stream.set_segment(of(0, EPOCH + 2 * SECOND));
+        for (pts, position) in [
+            (0, epoch(3)),
+            (2 * SECOND, epoch(4)),
+            (3 * SECOND, epoch(5) - NANOSECOND),
+            (9 * SECOND, epoch(5) - NANOSECOND),
+        ] {
+            stream.add_data(data(Some(pts)), no_clock);
+            assert_eq!(stream.position(), Some(position));
+        }
+        // What stands behind the stop altogether is not shown.
+        stream.set_segment(of(10 * SECOND, EPOCH + 20 * SECOND));
+        let next = stream.add_data(data(Some(10 * SECOND)), no_clock).unwrap();
+        assert_eq!(next.stop(), next.start());
+        assert_eq!(stream.position(), Some(epoch(20)));
     }
 
     #[test]
