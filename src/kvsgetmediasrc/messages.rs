@@ -413,6 +413,7 @@ mod tests {
             continuation_token: Some("token".to_owned()),
             frames: 48,
             bytes: 123_456,
+            bearings: None,
         }
     }
 

@@ -190,6 +190,7 @@ impl Settings {
                         ConnectAudio::Off => timeline::ConnectAudio::Off,
                         ConnectAudio::On => timeline::ConnectAudio::On,
                     },
+                    bearings: None,
                 },
                 idle_timeout: Duration::from_millis(self.idle_timeout.into()),
                 max_retries: u32::try_from(self.max_retries).ok(),

@@ -287,6 +287,7 @@ fn buffers(data: Data) -> Vec<gst::Buffer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::TimestampSource;
     use bytes::Bytes;
 
     const SECOND: u64 = 1_000_000_000;
@@ -304,6 +305,7 @@ mod tests {
         Segment {
             start,
             time,
+            clock: TimestampSource::Producer,
             due_now: false,
         }
     }
