@@ -12,7 +12,6 @@ use crate::{
     error::{Error, ErrorKind},
     item::Item,
     lock::lock,
-    notice::Notice,
     queue::{Popped, Queue},
     resume::Point,
     runtime,
@@ -49,6 +48,7 @@ enum State {
 struct Started {
     queue: Arc<Queue>,
     session: Session,
+    progress: Arc<messages::Progress>,
     stream_name: Arc<str>,
     stream: Stream,
     flushing: bool,
@@ -60,7 +60,6 @@ pub struct KvsGetMediaSrc {
     state: Mutex<State>,
     /// Those of the last run stay readable after it.
     stats: Mutex<Arc<Stats>>,
-    progress: messages::Progress,
     /// In use from before the start until after the stop, over all seeks between.
     checkpoint: Mutex<Option<Checkpoint>>,
     /// What the seek that is under way asks for.
@@ -104,7 +103,9 @@ impl KvsGetMediaSrc {
     fn fail(&self, error: &Error) {
         let obj = self.obj();
         gst::error!(CAT, imp = self, "{error}");
-        self.progress.post_end(obj.upcast_ref(), true);
+        if let Some(progress) = self.started(|started| started.progress.clone()) {
+            progress.fail(obj.upcast_ref());
+        }
         messages::post_error(obj.upcast_ref(), error);
     }
 
@@ -193,7 +194,8 @@ impl KvsGetMediaSrc {
     /// Puts another session in the place of the one there is. The streaming thread is not running.
     fn seek(&self, seek: Seek) -> Result<(), Error> {
         let mut plan = self.settings().plan()?;
-        let Some(stream) = self.started(|started| started.stream.sought(seek)) else {
+        let old = |started: &mut Started| (started.progress.clone(), started.stream.sought(seek));
+        let Some((progress, stream)) = self.started(old) else {
             return Ok(());
         };
         plan.session.resume = self.checkpoint(Checkpoint::point).flatten();
@@ -202,6 +204,7 @@ impl KvsGetMediaSrc {
         if stream.is_doubtful() && self.follow_tracks.load(Ordering::Relaxed) {
             self.parent_send_event(messages::tracks_changed_event());
         }
+        progress.cancel(self.obj().upcast_ref());
         let started = self.spawn(plan, stream)?;
         let old = self.started(|state| {
             let flushing = state.flushing;
@@ -214,8 +217,8 @@ impl KvsGetMediaSrc {
                 },
             )
         });
-        // Dropping it cancels its session, which is not waited for: nothing it still does reaches
-        // anyone.
+        // Dropping it cancels its session, which is not waited for. Until that pauses, what it queues,
+        // says and counts goes nowhere: all of these are the new one's own.
         if let Some(old) = old {
             old.queue.close();
         }
@@ -234,33 +237,22 @@ impl KvsGetMediaSrc {
         let runtime = runtime::handle()?;
         let stream_name = config.aws.stream.name().into();
         let queue = Queue::new(queue_bytes);
-        let stats = lock(&self.stats).clone();
-        let weak = self.downgrade();
+        let stats = {
+            let mut stats = lock(&self.stats);
+            *stats = Arc::new(stats.carried_on());
+            stats.clone()
+        };
+        let progress = Arc::new(messages::Progress::default());
+        let (weak, hears) = (self.obj().downgrade(), progress.clone());
         let session = Session::spawn(runtime, config, queue.clone(), stats, move |notice| {
-            if let Some(imp) = weak.upgrade() {
-                match &notice {
-                    Notice::Connected {
-                        endpoint,
-                        request_id,
-                    } => gst::info!(
-                        CAT,
-                        imp = imp,
-                        "Connected to {endpoint}, request {}",
-                        request_id.as_deref().unwrap_or("without an id")
-                    ),
-                    Notice::Reconnect {
-                        error: Some(error),
-                        delay,
-                        ..
-                    } => gst::warning!(CAT, imp = imp, "{error}; trying again in {delay:?}"),
-                    notice => gst::debug!(CAT, imp = imp, "{notice:?}"),
-                }
-                imp.progress.post_notice(imp.obj().upcast_ref(), &notice);
+            if let Some(element) = weak.upgrade() {
+                hears.hear(element.upcast_ref(), &notice);
             }
         });
         Ok(Started {
             queue,
             session,
+            progress,
             stream_name,
             stream,
             flushing: false,
@@ -513,7 +505,7 @@ impl BaseSrcImpl for KvsGetMediaSrc {
             gst::info!(CAT, imp = self, "Stopping");
             started.queue.close();
             started.session.stop(STOP_TIMEOUT);
-            self.progress.post_end(self.obj().upcast_ref(), false);
+            started.progress.cancel(self.obj().upcast_ref());
         }
         self.close_checkpoint(deadline);
         Ok(())
