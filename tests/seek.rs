@@ -4,7 +4,7 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Fault, Server, StartSelector,
+    Fault, Server, StartSelector, Timecodes,
     synth::{Synth, Synthetic, TrackSpec},
 };
 use std::time::Duration;
@@ -407,6 +407,147 @@ fn after_a_stop_position_it_knows_where_it_stands() {
             );
             assert_ne!(last_selector(&server), StartSelector::Earliest);
         }
+    }
+}
+
+/// Properties hold for the next start. A seek is not one.
+#[test]
+fn what_is_set_meanwhile_is_for_the_next_start() {
+    let media = media(6);
+    let server = Server::start();
+    Synth::new()
+        .seed(2)
+        .build()
+        .push_to(&server.stream("other"));
+    let at = seconds(START + 1000);
+    let changes: [&[(&str, &str)]; 7] = [
+        &[("start-selector", "fragment-number")],
+        &[("stream-name", "other")],
+        &[("payload", "raw")],
+        &[("timestamp-source", "server")],
+        &[("secret-key", "another")],
+        &[("end-timestamp", &at)],
+        &[("mode", "live"), ("latency", "77")],
+    ];
+    for (index, changes) in changes.into_iter().enumerate() {
+        let stream = format!("cam{index}");
+        let src = play_media(&server, &stream, &media, &[]);
+        let run = Run::demuxed(&src);
+        run.play().wait_eos();
+        run.clear();
+        set(&src, changes);
+        let mut query = gst::query::Seeking::new(gst::Format::Time);
+        assert!(src.query(&mut query) && query.result().0, "{changes:?}");
+        assert!(
+            seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)),
+            "{changes:?}"
+        );
+        run.wait_eos();
+        let log = run.log();
+        assert_eq!(
+            times(&log),
+            expected(&media, START + 2000, START + 6000),
+            "{changes:?}"
+        );
+        let request = get_media(&server).pop().unwrap();
+        assert_eq!(request.stream.as_deref(), Some(stream.as_str()));
+        assert_eq!(
+            request.selector,
+            Some(StartSelector::ProducerTimestamp(START + 2000))
+        );
+        let number = &log.structures("kvs-fragment")[0];
+        assert_eq!(number.get("stream-name"), Ok(stream.as_str()));
+    }
+}
+
+/// And the latency asked for meanwhile is the one that holds.
+#[test]
+fn a_latency_set_meanwhile_is_for_the_next_start() {
+    let server = Server::start();
+    media(3).push_to(&server.stream("cam"));
+    let run = Run::demuxed(&source(&server, "cam", &[("latency", "700")]));
+    run.play().wait("a frame", |log| log.count() > 0);
+    let latency = |src: &gst::Element| {
+        let mut query = gst::query::Latency::new();
+        assert!(src.query(&mut query));
+        query.result()
+    };
+    set(&run.src, &[("latency", "9000"), ("mode", "archive")]);
+    assert_eq!(latency(&run.src), (true, ms(700), None));
+}
+
+#[test]
+fn a_seek_that_is_refused_is_forgotten() {
+    let media = media(3);
+    let server = Server::start();
+    let src = play_media(&server, "cam", &media, &[("payload", "raw")]);
+    let run = Run::plain(&src);
+    run.play().wait_eos();
+    assert!(!seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)));
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    assert!(!seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)));
+    run.clear();
+    run.play().wait_eos();
+    assert_eq!(get_media(&server).len(), 2);
+    assert_eq!(last_selector(&server), StartSelector::Earliest);
+    assert_eq!(run.log().fragments().len(), 3);
+}
+
+/// One that comes before the start is performed by it, and by no other.
+#[test]
+fn a_seek_before_the_start_is_where_it_starts() {
+    let media = media(4);
+    let server = Server::start();
+    let src = play_media(&server, "cam", &media, &[]);
+    let run = Run::demuxed(&src);
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    assert!(seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 1000)));
+    assert!(seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)));
+    run.play().wait_eos();
+    assert_eq!(
+        times(&run.log()),
+        expected(&media, START + 2000, START + 4000)
+    );
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    run.clear();
+    run.play().wait_eos();
+    assert_eq!(times(&run.log()), expected(&media, START, START + 4000));
+}
+
+/// Where the producer has no clock, the times sought are the server's.
+#[test]
+fn without_a_producers_clock_by_the_servers() {
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1)])
+        .timecodes(Timecodes::Relative)
+        .fragments(7)
+        .fragment_ms(1000)
+        .frames(8)
+        .distinct_tokens()
+        .each(|_, fragment| fragment.producer_timestamp_ms = 0)
+        .build();
+    let server = Server::start();
+    media.push_to(&server.stream("cam"));
+    let src = source(&server, "cam", &[("start-selector", "earliest")]);
+    let first = media.fragments[0].server_timestamp_ms;
+    src.set_property("end-timestamp", seconds(first + 6000));
+    let run = Run::demuxed(&src);
+    run.play().wait_eos();
+    let shown = |from: u64| {
+        let times = (0..48).map(|n| first + n * 125);
+        times.filter(|time| *time >= from).collect::<Vec<_>>()
+    };
+    assert_eq!(times(&run.log()), shown(first));
+    for (target, fragment) in [(3000, 3000), (4500, 4000), (0, 0)] {
+        let target = first + target;
+        run.clear();
+        assert!(seek(&run.src, gst::SeekFlags::KEY_UNIT, ms(target)));
+        run.wait_eos();
+        assert_eq!(
+            last_selector(&server),
+            StartSelector::ServerTimestamp(target)
+        );
+        assert_eq!(times(&run.log()), shown(first + fragment));
     }
 }
 

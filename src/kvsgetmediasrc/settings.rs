@@ -127,6 +127,7 @@ pub(crate) struct Plan {
     pub(crate) session: session::Config,
     pub(crate) checkpoint: Option<checkpoint::Config>,
     pub(crate) live: bool,
+    pub(crate) latency: Duration,
     pub(crate) queue_bytes: usize,
 }
 
@@ -161,6 +162,7 @@ impl Settings {
         let region = self.aws_region.clone().or_else(|| region_of(&stream));
         Ok(Plan {
             live,
+            latency: self.latency(),
             checkpoint: self.checkpoint(&stream, &region)?,
             queue_bytes: usize::try_from(self.max_queue_bytes).unwrap_or(usize::MAX),
             session: session::Config {
@@ -201,6 +203,11 @@ impl Settings {
                 checkpoint: None,
             },
         })
+    }
+
+    /// What a live source answers.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_millis(self.latency.into())
     }
 
     /// Whether the element is a live source.

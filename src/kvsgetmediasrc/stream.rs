@@ -1,7 +1,11 @@
 //! Items as buffers and segments: what the streaming thread remembers between two of them.
 
-use super::seek::Seek;
-use crate::item::{Data, Opened, Segment};
+use super::seek::{Here, NANOSECOND, Seek};
+use crate::{
+    item::{Data, FragmentEnd, FragmentStart, Opened, Segment},
+    resume::Point,
+    session,
+};
 use gst::ClockTime;
 use std::collections::VecDeque;
 
@@ -10,8 +14,6 @@ const EBML_ID: [u8; 4] = [0x1A, 0x45, 0xDF, 0xA3];
 
 /// Pieces smaller than this share buffers: copying one costs less than handling a buffer.
 const SMALL: usize = 4096;
-
-const NANOSECOND: ClockTime = ClockTime::from_nseconds(1);
 
 /// Tracks on their way to the demuxer.
 #[derive(Debug, Default)]
@@ -32,6 +34,7 @@ pub(crate) struct Stream {
     seek: Option<Seek>,
     /// Where the first frame to be shown stands, as long as it has not come.
     target: Option<ClockTime>,
+    here: Here,
     /// Holds from the next data on, and has not been sent.
     pending: Option<Segment>,
     current: Option<gst::FormattedSegment<ClockTime>>,
@@ -49,11 +52,13 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(live: bool) -> Stream {
+    /// A stream that begins after `point`, or where the user said if there is none.
+    pub(crate) fn new(live: bool, point: Option<Point>) -> Stream {
         Stream {
             live,
             seek: None,
             target: None,
+            here: Here::new(point),
             pending: None,
             current: None,
             position: None,
@@ -70,11 +75,36 @@ impl Stream {
         Stream {
             seek: Some(seek),
             target: seek.start.filter(|_| seek.clips),
+            here: match seek.here {
+                true => self.here.clone(),
+                false => self.here.elsewhere(),
+            },
             opened: self.opened.clone(),
             begun: self.begun,
             earliest: self.earliest,
-            ..Stream::new(self.live)
+            ..Stream::new(self.live, None)
         }
+    }
+
+    /// Makes `config` that of a session which gives what this stream is to go on with.
+    pub(crate) fn aim(&self, config: &mut session::Config, now: ClockTime) {
+        config.opened = self.opened.clone();
+        match self.seek {
+            Some(seek) => seek.retarget(config, &self.here, now),
+            None => {
+                self.here.lead(config);
+            }
+        }
+    }
+
+    /// A fragment begins.
+    pub(crate) fn begin(&mut self, start: &FragmentStart) {
+        self.here.begin(start);
+    }
+
+    /// All of a fragment has been pushed; returns the place after it.
+    pub(crate) fn complete(&mut self, end: &FragmentEnd) -> Option<Point> {
+        self.here.complete(end)
     }
 
     /// The seek that it came to be here by.
@@ -119,10 +149,6 @@ impl Stream {
         self.begun && self.opened.is_none()
     }
 
-    pub(crate) fn opened(&self) -> Option<&Opened> {
-        self.opened.as_ref()
-    }
-
     /// The earliest wall-clock time that has come.
     pub(crate) fn earliest(&self) -> Option<ClockTime> {
         self.earliest
@@ -130,6 +156,7 @@ impl Stream {
 
     /// A segment that holds from the next data on.
     pub(crate) fn set_segment(&mut self, segment: Segment) {
+        self.here.set_clock(segment.clock);
         self.pending = Some(segment);
     }
 
@@ -317,7 +344,7 @@ mod tests {
     #[test]
     fn archive_runs_on_the_rewritten_line() {
         gst::init().unwrap();
-        let mut stream = Stream::new(false);
+        let mut stream = Stream::new(false, None);
         assert!(stream.add_data(data(None), no_clock).is_none());
         assert_eq!(stream.position(), None);
         for (start, time) in [(0, EPOCH), (5 * SECOND, EPOCH + 100 * SECOND)] {
@@ -342,7 +369,7 @@ mod tests {
     #[test]
     fn live_runs_from_the_first_frame_on() {
         gst::init().unwrap();
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         stream.set_segment(of(SECOND, EPOCH));
         let now = || Some(ClockTime::from_mseconds(400));
         let segment = stream.add_data(data(Some(SECOND)), now).unwrap();
@@ -357,7 +384,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_due_when_it_comes() {
         gst::init().unwrap();
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         let at = |ms| move || Some(ClockTime::from_mseconds(ms));
         stream.set_segment(of(0, EPOCH));
         stream.add_data(data(Some(0)), at(400)).unwrap();
@@ -378,8 +405,9 @@ mod tests {
     fn a_seek_clips_up_to_its_target() {
         gst::init().unwrap();
         let sought = |clips| {
-            Stream::new(false).sought(Seek {
+            Stream::new(false, None).sought(Seek {
                 start: Some(ClockTime::from_nseconds(EPOCH + 3 * SECOND)),
+                here: false,
                 stop: Some(ClockTime::from_nseconds(EPOCH + 10 * SECOND)),
                 endless: false,
                 rate: 2.0,
@@ -433,8 +461,9 @@ mod tests {
     fn before_its_target_a_seek_clips_on() {
         gst::init().unwrap();
         let seconds = ClockTime::from_seconds;
-        let mut stream = Stream::new(false).sought(Seek {
+        let mut stream = Stream::new(false, None).sought(Seek {
             start: Some(ClockTime::from_nseconds(EPOCH + 10 * SECOND)),
+            here: false,
             stop: None,
             endless: false,
             rate: 1.0,
@@ -462,8 +491,9 @@ mod tests {
     #[test]
     fn live_at_another_rate_keeps_the_distance_too() {
         gst::init().unwrap();
-        let mut stream = Stream::new(true).sought(Seek {
+        let mut stream = Stream::new(true, None).sought(Seek {
             start: None,
+            here: false,
             stop: None,
             endless: false,
             rate: 0.5,
@@ -482,8 +512,9 @@ mod tests {
     fn the_position_stays_within_what_is_shown() {
         gst::init().unwrap();
         let epoch = |seconds| ClockTime::from_nseconds(EPOCH + seconds * SECOND);
-        let mut stream = Stream::new(false).sought(Seek {
+        let mut stream = Stream::new(false, None).sought(Seek {
             start: Some(epoch(3)),
+            here: false,
             stop: Some(epoch(5)),
             endless: false,
             rate: 1.0,
@@ -510,8 +541,9 @@ mod tests {
     #[test]
     fn a_stop_that_no_time_can_hold_is_the_last_there_is() {
         gst::init().unwrap();
-        let mut stream = Stream::new(false).sought(Seek {
+        let mut stream = Stream::new(false, None).sought(Seek {
             start: Some(ClockTime::from_nseconds(EPOCH)),
+            here: false,
             stop: Some(ClockTime::MAX),
             endless: false,
             rate: 1.0,
@@ -531,7 +563,7 @@ mod tests {
     #[test]
     fn live_without_a_clock_begins_at_once() {
         gst::init().unwrap();
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         stream.set_segment(of(0, EPOCH));
         let segment = stream.add_data(data(Some(0)), no_clock).unwrap();
         assert_eq!(segment.base(), Some(ClockTime::ZERO));
