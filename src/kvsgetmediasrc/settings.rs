@@ -33,7 +33,7 @@ impl Secret {
         Secret(text)
     }
 
-    /// The secret itself: for the request's signature, and nothing else.
+    /// The secret itself: for the request, and nothing else.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -64,7 +64,7 @@ pub(crate) struct Settings {
     pub(crate) session_token: Option<Secret>,
     pub(crate) profile: Option<String>,
     pub(crate) role_arn: Option<String>,
-    pub(crate) external_id: Option<String>,
+    pub(crate) external_id: Option<Secret>,
     pub(crate) credential_path: Option<String>,
     pub(crate) iot_certificate: Option<gst::Structure>,
     pub(crate) endpoint_url: Option<String>,
@@ -466,6 +466,18 @@ mod tests {
     use super::*;
 
     const ARN: &str = "arn:aws:kinesisvideo:eu-west-1:123456789012:stream/cam/1511852108000";
+
+    #[test]
+    fn what_authorizes_is_not_printed() {
+        let secret = || Some(Secret::new("hush".to_owned()));
+        let settings = Settings {
+            secret_key: secret(),
+            session_token: secret(),
+            external_id: secret(),
+            ..named()
+        };
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
 
     fn named() -> Settings {
         Settings {
