@@ -16,11 +16,13 @@ use gst::{Structure, prelude::*};
 use std::sync::Mutex;
 
 /// Name of the element message of a complete fragment, and of the event before its first frame.
-const FRAGMENT: &str = "kvs-fragment";
+pub(crate) const FRAGMENT: &str = "kvs-fragment";
 const RECONNECT: &str = "kvs-reconnect";
 const CHECKPOINT: &str = "kvs-checkpoint";
 const GAP: &str = "kvs-gap";
-const TRACKS_CHANGED: &str = "kvs-tracks-changed";
+/// Name of the element message of other tracks, and of the event before those that a demuxer cannot
+/// follow.
+pub(crate) const TRACKS_CHANGED: &str = "kvs-tracks-changed";
 const ERROR: &str = "kvs-error";
 const STATS: &str = "kvs-stats";
 const TAG: &str = "kvs-tag";
@@ -86,7 +88,7 @@ pub(crate) fn fragment_event(stream: &str, start: &FragmentStart) -> gst::Event 
 
 /// The event that goes downstream where tracks begin that the demuxer before cannot follow.
 pub(crate) fn tracks_changed_event() -> gst::Event {
-    let structure = Structure::builder("kvs-tracks-changed").field("compatible", false);
+    let structure = Structure::builder(TRACKS_CHANGED).field("compatible", false);
     gst::event::CustomDownstream::new(structure.build())
 }
 

@@ -16,10 +16,8 @@
 //! must, or a seek would wait for the EOS that it is to interrupt.
 
 use super::CAT;
+use crate::kvsgetmediasrc::messages::TRACKS_CHANGED;
 use gst::{prelude::*, subclass::prelude::*};
-
-/// The event that the source sends between the last frame of the old tracks and the new document.
-const TRACKS_CHANGED: &str = "kvs-tracks-changed";
 
 /// The demuxers there are.
 #[derive(Debug, Default)]
