@@ -340,7 +340,7 @@ mod tests {
             ..Demuxers::default()
         };
         assert!(!demuxers.forget_retired(&element));
-        assert_eq!(demuxers.retired, [element.clone()]);
+        assert_eq!(demuxers.retired, std::slice::from_ref(&element));
         demuxers.flushing = false;
         assert!(demuxers.forget_retired(&element));
         assert!(demuxers.retired.is_empty());
