@@ -91,10 +91,10 @@ impl Seek {
         before: Option<Seek>,
         now: ClockTime,
     ) -> Seek {
-        let before = before
+        let stop = before
             .and_then(|before| before.stop)
             .filter(|_| !self.endless);
-        let stop = self.stop.or(before);
+        let stop = self.stop.or(stop);
         let start = match self.here {
             // A stream that is at its stop stays there.
             true => {
@@ -105,7 +105,12 @@ impl Seek {
         Seek {
             start,
             stop: stop.filter(|&stop| start.is_none_or(|start| start < stop)),
-            clips: self.clips && (self.here || start.is_some_and(|start| start < now)),
+            clips: self.clips
+                && match before {
+                    // Nothing has come since: what has not been clipped then is not now.
+                    Some(before) if self.here && before.start == position => before.clips,
+                    _ => self.here || start.is_some_and(|start| start < now),
+                },
             ..self
         }
     }
@@ -279,8 +284,8 @@ impl imp::KvsGetMediaSrc {
         let seek = seek.resolve(position, before, imp::now());
         self.seeks.add(seqnum, seek);
         let done = send(seek.event(seqnum));
-        // Before the start the base class keeps it until then.
-        if self.started(|_| ()).is_some() {
+        // One that comes before the start is performed by that.
+        if !done {
             self.seeks.remove(seqnum);
         }
         done
@@ -430,6 +435,28 @@ mod tests {
         }
         seeks.remove(refused);
         assert_eq!(seeks.take(&segment(&plain)), None);
+    }
+
+    #[test]
+    fn what_is_sought_in_the_future_is_now_also_after_a_flush() {
+        let seconds = ClockTime::from_seconds;
+        let (flush, now) = (gst::SeekFlags::FLUSH, seconds(150));
+        for (start, flags, clips) in [
+            (100, flush, true),
+            (100, flush | gst::SeekFlags::KEY_UNIT, false),
+            (200, flush, false),
+        ] {
+            let sought = seek(1.0, flags, start, None).unwrap();
+            let sought = sought.resolve(None, None, now);
+            assert_eq!(sought.clips, clips);
+            let here = |position| {
+                let here = Seek::to_here(Some(sought));
+                here.resolve(Some(position), Some(sought), now)
+            };
+            assert_eq!(here(seconds(start)).clips, clips);
+            // Where frames have come the time of the last is known, whatever the clock says.
+            assert!(here(seconds(start + 1)).clips);
+        }
     }
 
     #[test]
