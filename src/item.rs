@@ -3,6 +3,7 @@
 //! Timestamps are nanoseconds: `pts` and `running` ones on the rewritten zero-based line, the others
 //! since the Unix epoch.
 
+use crate::request::TimestampSource;
 use bytes::Bytes;
 
 /// One step of the stream, in the order in which downstream and the application see it.
@@ -73,16 +74,29 @@ impl Data {
 
 /// Where the rewritten line stands in wall-clock time.
 ///
-/// In an archive the rewritten line *is* running time, so a GStreamer segment's `base` equals its
-/// `start`; live, `base` is `start` plus what the element adds when a frame is pushed that is due then.
+/// At its own rate, the rewritten line *is* an archive's running time, so that a GStreamer segment's
+/// `base` equals its `start`; live, `base` is `start` plus what the element adds when a frame is pushed
+/// that is due then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// The rewritten time at which it begins.
     pub start: u64,
     /// The wall-clock time of that instant.
     pub time: u64,
+    /// The clock that this is by.
+    pub clock: TimestampSource,
     /// Live: it is due when it comes, whatever was due before.
     pub due_now: bool,
+}
+
+/// Where the clocks stand at the end of a fragment. A stream that begins anew behind it, as after a
+/// flush, keeps to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bearings {
+    /// The wall-clock time of the end of the last frame.
+    pub end: u64,
+    /// By the service's clock: a wall-clock time, and the timecode as served that stands there.
+    pub stretch: Option<(u64, u64)>,
 }
 
 /// A name and a value that the producer attached to a fragment.
@@ -129,6 +143,8 @@ pub struct FragmentEnd {
     pub frames: u32,
     /// The size of the document as served.
     pub bytes: u64,
+    /// Where the clocks stand at its end; `None` when nothing is rewritten (`payload=raw`).
+    pub bearings: Option<Bearings>,
 }
 
 /// Why a [`Gap`] is there.

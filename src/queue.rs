@@ -248,6 +248,7 @@ mod tests {
     use crate::{
         error::ErrorKind,
         item::{Data, Gap, GapKind, Segment},
+        request::TimestampSource,
     };
     use bytes::Bytes;
     use std::{
@@ -268,6 +269,7 @@ mod tests {
         Item::Segment(Segment {
             start,
             time: 0,
+            clock: TimestampSource::Producer,
             due_now: false,
         })
     }

@@ -60,6 +60,30 @@ pub struct Snapshot {
 }
 
 impl Stats {
+    /// Others that go on from these. Who still writes to these is not heard any more.
+    pub fn carried_on(&self) -> Stats {
+        let Snapshot {
+            bytes_received,
+            bytes_pushed,
+            fragments,
+            frames,
+            connections,
+            retries,
+            gaps,
+            latest,
+        } = self.snapshot();
+        Stats {
+            bytes_received: bytes_received.into(),
+            bytes_pushed: bytes_pushed.into(),
+            fragments: fragments.into(),
+            frames: frames.into(),
+            connections: connections.into(),
+            retries: retries.into(),
+            gaps: gaps.into(),
+            latest: latest.into(),
+        }
+    }
+
     fn latest(&self) -> MutexGuard<'_, Latest> {
         lock(&self.latest)
     }
@@ -150,6 +174,9 @@ mod tests {
                 ..Default::default()
             });
         }
+        let next = stats.carried_on();
+        assert_eq!(next.snapshot(), stats.snapshot());
+        next.received(1);
         assert_eq!(
             stats.snapshot(),
             Snapshot {

@@ -282,6 +282,17 @@ fn a_file_has_one_user() {
 }
 
 #[test]
+fn a_link_in_the_place_of_its_lock_is_not_followed() {
+    let folder = Folder::new();
+    let (path, other) = (folder.file("cam.json"), folder.file("other"));
+    symlink(&other, folder.file("cam.json.lock")).unwrap();
+    let error = refused(config(&path, HOUR));
+    assert_eq!(error.kind, ErrorKind::Storage, "{error}");
+    assert!(error.message.contains("cam.json.lock"), "{error}");
+    assert!(!other.exists());
+}
+
+#[test]
 fn what_cannot_be_used_is_told_with_the_mend() {
     let folder = Folder::new();
     let path = folder.file("cam.json");

@@ -629,6 +629,58 @@ async fn child_role() {
     assert!(!error.message.contains(MARKER), "{error}");
 }
 
+/// A place of one's own and one that FIPS or dual-stack names exclude each other, which shows that what
+/// is set for all of the SDK holds for a profile too, whoever takes its role.
+#[test]
+fn a_profile_asks_where_the_environment_says() {
+    if is_child() {
+        return run(child_elsewhere());
+    }
+    let folder = Folder::new("elsewhere");
+    let token = folder.file("token", "good");
+    let config = folder.file(
+        "config",
+        &format!(
+            "[profile cam]\nrole_arn=arn:aws:iam::1:role/r\nsource_profile=keys\n\
+             [profile keys]\naws_access_key_id=AK\naws_secret_access_key=s\n\
+             [profile pod]\nrole_arn=arn:aws:iam::1:role/r\nweb_identity_token_file={token}\n"
+        ),
+    );
+    for (name, says) in [
+        ("AWS_USE_FIPS_ENDPOINT", "FIPS and custom endpoint"),
+        (
+            "AWS_USE_DUALSTACK_ENDPOINT",
+            "Dualstack and custom endpoint",
+        ),
+    ] {
+        let env = [
+            ("AWS_CONFIG_FILE", config.as_str()),
+            ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9"),
+            (name, "true"),
+            (SAYS, says),
+        ];
+        in_child("a_profile_asks_where_the_environment_says", &env);
+    }
+}
+
+const SAYS: &str = "KVS_TEST_SAYS";
+
+async fn child_elsewhere() {
+    let server = Server::always("200 OK", "", "").await;
+    let says = std::env::var(SAYS).expect("what it says");
+    for profile in ["cam", "pod"] {
+        let config = Config {
+            credentials: Credentials::Profile(profile.into()),
+            ..settings(&server, "s")
+        };
+        let error = connect(config).await.data_endpoint().await;
+        let error = error.expect_err("no place");
+        println!("{error}");
+        assert_eq!(error.operation, Some(Operation::Credentials), "{error}");
+        assert!(error.message.contains(&says), "{profile}: {error}");
+    }
+}
+
 #[test]
 fn a_profile_that_cannot_be_read_is_named() {
     if is_child() {

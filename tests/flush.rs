@@ -4,7 +4,10 @@
 mod support;
 
 use gst::prelude::*;
-use kvs_local::{Fault, Server, synth::Synthetic};
+use kvs_local::{
+    Fault, Server, Timecodes,
+    synth::{Synth, Synthetic, TrackSpec},
+};
 use support::*;
 
 /// Whom an application may ask for a flush.
@@ -15,6 +18,9 @@ enum Way {
 }
 
 const WAYS: [Way; 2] = [Way::Element, Way::Pipeline];
+
+/// When the service received the first fragment of a burst, in milliseconds since the epoch.
+const BURST: u64 = 1_700_000_100_000;
 
 /// The element, and a sink that holds one buffer until it is asked for it.
 struct Player {
@@ -150,40 +156,82 @@ fn server() -> Server {
 #[test]
 fn it_goes_on_where_it_stands() {
     let media = media(12);
-    let expected = video(&media);
     let server = server();
     for way in WAYS {
-        let player = Player::demuxed(play_media(&server, &format!("{way:?}"), &media, &[]));
-        let mut next = 0;
-        // In the middle of fragments, and at their edges.
-        for until in [1, 13, 16, 17, 40, 47, 48] {
-            while next < until {
-                let (time, _, payload) = player.frame().expect("a frame");
-                assert_eq!((time, payload), expected[next], "{way:?}: frame {next}");
-                next += 1;
-            }
-            player.settle();
-            player.flush(way, true);
-            let (time, running, payload) = player.frame().expect("a frame");
-            let index = expected.iter().position(|(at, _)| *at == time).unwrap();
-            assert_eq!(payload, expected[index].1, "{way:?}");
-            assert!(
-                (next.saturating_sub(OF_A_READ)..=next + ON_ITS_WAY).contains(&index),
-                "{way:?}: frame {index} after a flush that came after {next}"
-            );
-            // As after a seek: what comes first is due at once.
-            let apart = expected[1].0 - expected[0].0;
-            assert!(running <= apart, "{way:?}: {running}");
-            next = index + 1;
-        }
-        while let Some((time, _, payload)) = player.frame() {
+        let src = play_media(&server, &format!("{way:?}"), &media, &[]);
+        goes_on(src, way, &video(&media));
+    }
+    assert_rate(&server, "flushes");
+}
+
+/// Flushes in the middle of fragments, and at their edges, and expects all frames but those on their
+/// way.
+fn goes_on(src: gst::Element, way: Way, expected: &[(u64, Vec<u8>)]) {
+    let player = Player::demuxed(src);
+    let mut next = 0;
+    for until in [1, 13, 16, 17, 40, 47, 48] {
+        while next < until {
+            let (time, _, payload) = player.frame().expect("a frame");
             assert_eq!((time, payload), expected[next], "{way:?}: frame {next}");
             next += 1;
         }
-        assert_eq!(next, expected.len(), "{way:?}");
-        player.finish();
+        player.settle();
+        player.flush(way, true);
+        let (time, running, payload) = player.frame().expect("a frame");
+        let index = expected.iter().position(|(at, _)| *at == time);
+        let index = index.unwrap_or_else(|| panic!("{way:?}: {time} after frame {next}"));
+        assert_eq!(payload, expected[index].1, "{way:?}");
+        assert!(
+            (next.saturating_sub(OF_A_READ)..=next + ON_ITS_WAY).contains(&index),
+            "{way:?}: frame {index} after a flush that came after {next}"
+        );
+        // As after a seek: what comes first is due at once.
+        let apart = expected[1].0 - expected[0].0;
+        assert!(running <= apart, "{way:?}: {running}");
+        next = index + 1;
     }
-    assert_rate(&server, "flushes");
+    while let Some((time, _, payload)) = player.frame() {
+        assert_eq!((time, payload), expected[next], "{way:?}: frame {next}");
+        next += 1;
+    }
+    assert_eq!(next, expected.len(), "{way:?}");
+    player.finish();
+}
+
+/// Fragments of a second that the service received 20 ms apart: a stretch stands where its first
+/// fragment was received, and the rest of it is found by no time that can be asked for.
+#[test]
+fn in_a_burst_it_goes_on_by_the_servers_clock() {
+    for (source, has_clock) in [("server", true), ("producer", false)] {
+        let media = Synth::new()
+            .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
+            .timecodes(Timecodes::Relative)
+            .fragments(13)
+            .fragment_ms(1000)
+            .frames(8)
+            .distinct_tokens()
+            .each(move |index, fragment| {
+                fragment.server_timestamp_ms = BURST + 20 * index as u64;
+                if !has_clock {
+                    fragment.producer_timestamp_ms = 0;
+                }
+            })
+            .build();
+        let server = server();
+        let start = ("start-selector", "earliest");
+        let end = seconds(BURST + 20 * 12);
+        let properties = [start, ("timestamp-source", source), ("end-timestamp", &end)];
+        let frames = video(&media).into_iter().enumerate();
+        let expected: Vec<_> = frames
+            .map(|(index, (_, payload))| ((BURST + 125 * index as u64) * 1_000_000, payload))
+            .collect();
+        for way in WAYS {
+            let stream = server.stream(&format!("{way:?}"));
+            media.push_to(&stream);
+            let src = support::source(&server, stream.name(), &properties);
+            goes_on(src, way, &expected);
+        }
+    }
 }
 
 /// Before anything has come, there is nothing to lose, and nothing is asked for again.

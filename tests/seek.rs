@@ -4,7 +4,7 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Fault, OnTimestampGap, Server, Undocumented,
+    Fault, OnTimestampGap, Server, StartSelector, Timecodes, Undocumented,
     synth::{Synth, Synthetic, TrackSpec},
 };
 use std::time::Duration;
@@ -354,14 +354,14 @@ fn a_start_where_nothing_is_is_an_error() {
 fn the_service_that_is_lost_after_a_seek_had_been_reached() {
     let server = Server::start();
     let media = media(3);
-    let run = played(&server, &media);
+    let run = Run::demuxed(&play_media(&server, "cam", &media, &[("max-retries", "1")]));
+    run.play().wait_eos();
     run.clear();
     server.fault(
         Fault::get_media()
             .always()
             .http_error(500, "InternalFailure", "no"),
     );
-    set(&run.src, &[("max-retries", "1")]);
     assert!(seek(&run.src, gst::SeekFlags::KEY_UNIT, ms(START)));
     let (error, _) = run.wait_error();
     assert!(error.matches(gst::ResourceError::Read), "{error}");
@@ -369,4 +369,266 @@ fn the_service_that_is_lost_after_a_seek_had_been_reached() {
     let log = run.log();
     let progress: Vec<_> = log.messages.iter().filter(is_progress).collect();
     assert!(progress.is_empty(), "opened twice: {progress:?}");
+}
+
+/// What was asked for last.
+fn last_selector(server: &Server) -> StartSelector {
+    let last = get_media(server).pop().unwrap();
+    last.selector.unwrap()
+}
+
+/// Takes away what is on its way, as an application may without a seek.
+fn flush(src: &gst::Element) {
+    assert!(src.send_event(gst::event::FlushStart::new()));
+    assert!(src.send_event(gst::event::FlushStop::new(true)));
+}
+
+/// Another rate, from where it stands.
+fn change_rate(src: &gst::Element, rate: f64) {
+    let (flags, none) = (gst::SeekFlags::FLUSH, gst::ClockTime::NONE);
+    let same = gst::SeekType::None;
+    src.seek(rate, flags, same, none, same, none).unwrap();
+}
+
+/// A sink that keeps time plays on over holes and restarts, however fast it plays.
+#[test]
+fn at_any_rate_running_time_goes_on_over_a_hole() {
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1)])
+        .fragments(7)
+        .fragment_ms(1000)
+        .frames(8)
+        .from_fragment(2, |fragment| fragment.producer_timestamp_ms += 600_000)
+        .from_fragment(4, |fragment| fragment.producer_timestamp_ms += 600_000)
+        .each(|_, fragment| fragment.timecode_ms = fragment.producer_timestamp_ms)
+        .build();
+    let server = Server::start();
+    let run = played(&server, &media);
+    let none = gst::ClockTime::NONE;
+    for rate in [2.0, 0.5, 1.0] {
+        run.clear();
+        let (start, set) = (ms(START + 1000), gst::SeekType::Set);
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
+        run.src.seek(rate, flags, set, start, set, none).unwrap();
+        run.wait_eos();
+        let log = run.log();
+        assert_eq!(log.segments(VIDEO).len(), 3);
+        // Frames are 125 ms apart.
+        let frames = log.frames(VIDEO).into_iter();
+        let running: Vec<u64> = frames.map(|f| f.running_time.mseconds()).collect();
+        let expected = (0..5 * 8).map(|n| (n as f64 * 125.0 / rate) as u64);
+        assert_eq!(running, expected.collect::<Vec<_>>(), "{rate}");
+    }
+}
+
+#[test]
+fn after_a_stop_position_it_knows_where_it_stands() {
+    let media = media(6);
+    let server = Server::start();
+    // A frame or so at a time.
+    server.fault(Fault::get_media().always().chunk_size(200));
+    let (start, stop) = (ms(START + 1000), ms(START + 2500));
+    let again: [fn(&gst::Element); 2] = [flush, |src| change_rate(src, 2.0)];
+    for (index, again) in again.into_iter().enumerate() {
+        let src = play_media(&server, &format!("cam{index}"), &media, &[]);
+        let run = Run::demuxed(&src);
+        run.play().wait_eos();
+        run.clear();
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
+        let set = gst::SeekType::Set;
+        run.src.seek(1.0, flags, set, start, set, stop).unwrap();
+        run.wait_eos();
+        assert_eq!(
+            times(&run.log()),
+            expected(&media, START + 1000, START + 2500)
+        );
+        for _ in 0..2 {
+            let position = run.src.query_position::<gst::ClockTime>();
+            assert!(
+                position.is_some_and(|p| (stop - ms(400)..stop).contains(&p)),
+                "{position:?}"
+            );
+            run.clear();
+            again(&run.src);
+            // What comes may lie before what is shown.
+            assert!(run.wait_for(PATIENCE, Log::is_eos));
+            let shown = times(&run.log());
+            assert!(
+                shown
+                    .iter()
+                    .all(|time| *time > START + 2000 && *time < START + 2500),
+                "{shown:?}"
+            );
+            assert_ne!(last_selector(&server), StartSelector::Earliest);
+        }
+    }
+}
+
+/// Properties hold for the next start. A seek is not one.
+#[test]
+fn what_is_set_meanwhile_is_for_the_next_start() {
+    let media = media(6);
+    let server = Server::start();
+    Synth::new()
+        .seed(2)
+        .build()
+        .push_to(&server.stream("other"));
+    let at = seconds(START + 1000);
+    let changes: [&[(&str, &str)]; 7] = [
+        &[("start-selector", "fragment-number")],
+        &[("stream-name", "other")],
+        &[("payload", "raw")],
+        &[("timestamp-source", "server")],
+        &[("secret-key", "another")],
+        &[("end-timestamp", &at)],
+        &[("mode", "live"), ("latency", "77")],
+    ];
+    for (index, changes) in changes.into_iter().enumerate() {
+        let stream = format!("cam{index}");
+        let src = play_media(&server, &stream, &media, &[]);
+        let run = Run::demuxed(&src);
+        run.play().wait_eos();
+        run.clear();
+        set(&src, changes);
+        let mut query = gst::query::Seeking::new(gst::Format::Time);
+        assert!(src.query(&mut query) && query.result().0, "{changes:?}");
+        assert!(
+            seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)),
+            "{changes:?}"
+        );
+        run.wait_eos();
+        let log = run.log();
+        assert_eq!(
+            times(&log),
+            expected(&media, START + 2000, START + 6000),
+            "{changes:?}"
+        );
+        let request = get_media(&server).pop().unwrap();
+        assert_eq!(request.stream.as_deref(), Some(stream.as_str()));
+        assert_eq!(
+            request.selector,
+            Some(StartSelector::ProducerTimestamp(START + 2000))
+        );
+        let number = &log.structures("kvs-fragment")[0];
+        assert_eq!(number.get("stream-name"), Ok(stream.as_str()));
+    }
+}
+
+/// And the latency asked for meanwhile is the one that holds.
+#[test]
+fn a_latency_set_meanwhile_is_for_the_next_start() {
+    let server = Server::start();
+    media(3).push_to(&server.stream("cam"));
+    let run = Run::demuxed(&source(&server, "cam", &[("latency", "700")]));
+    run.play().wait("a frame", |log| log.count() > 0);
+    let latency = |src: &gst::Element| {
+        let mut query = gst::query::Latency::new();
+        assert!(src.query(&mut query));
+        query.result()
+    };
+    set(&run.src, &[("latency", "9000"), ("mode", "archive")]);
+    assert_eq!(latency(&run.src), (true, ms(700), None));
+}
+
+#[test]
+fn a_seek_that_is_refused_is_forgotten() {
+    let media = media(3);
+    let server = Server::start();
+    let src = play_media(&server, "cam", &media, &[("payload", "raw")]);
+    let run = Run::plain(&src);
+    run.play().wait_eos();
+    assert!(!seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)));
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    assert!(!seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)));
+    run.clear();
+    run.play().wait_eos();
+    assert_eq!(get_media(&server).len(), 2);
+    assert_eq!(last_selector(&server), StartSelector::Earliest);
+    assert_eq!(run.log().fragments().len(), 3);
+}
+
+/// One that comes before the start is performed by it, and by no other.
+#[test]
+fn a_seek_before_the_start_is_where_it_starts() {
+    let media = media(4);
+    let server = Server::start();
+    let src = play_media(&server, "cam", &media, &[]);
+    let run = Run::demuxed(&src);
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    assert!(seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 1000)));
+    assert!(seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)));
+    run.play().wait_eos();
+    assert_eq!(
+        times(&run.log()),
+        expected(&media, START + 2000, START + 4000)
+    );
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    run.clear();
+    run.play().wait_eos();
+    assert_eq!(times(&run.log()), expected(&media, START, START + 4000));
+}
+
+/// Where the producer has no clock, the times sought are the server's.
+#[test]
+fn without_a_producers_clock_by_the_servers() {
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1)])
+        .timecodes(Timecodes::Relative)
+        .fragments(7)
+        .fragment_ms(1000)
+        .frames(8)
+        .distinct_tokens()
+        .each(|_, fragment| fragment.producer_timestamp_ms = 0)
+        .build();
+    let server = Server::start();
+    media.push_to(&server.stream("cam"));
+    let src = source(&server, "cam", &[("start-selector", "earliest")]);
+    let first = media.fragments[0].server_timestamp_ms;
+    src.set_property("end-timestamp", seconds(first + 6000));
+    let run = Run::demuxed(&src);
+    run.play().wait_eos();
+    let shown = |from: u64| {
+        let times = (0..48).map(|n| first + n * 125);
+        times.filter(|time| *time >= from).collect::<Vec<_>>()
+    };
+    assert_eq!(times(&run.log()), shown(first));
+    for (target, fragment) in [(3000, 3000), (4500, 4000), (0, 0)] {
+        let target = first + target;
+        run.clear();
+        assert!(seek(&run.src, gst::SeekFlags::KEY_UNIT, ms(target)));
+        run.wait_eos();
+        assert_eq!(
+            last_selector(&server),
+            StartSelector::ServerTimestamp(target)
+        );
+        assert_eq!(times(&run.log()), shown(first + fragment));
+    }
+}
+
+/// Each step of opening that was begun ends, also where a seek takes its place.
+#[test]
+fn a_seek_while_it_opens_ends_what_was_under_way() {
+    let server = Server::start();
+    let media = media(4);
+    let src = play_media(&server, "cam", &media, &[]);
+    server.fault(Fault::get_media().hang_before_headers());
+    let run = Run::demuxed(&src);
+    run.play();
+    assert!(server.wait_until(PATIENCE, |server| get_media(server).len() == 1));
+    assert!(seek(&src, gst::SeekFlags::KEY_UNIT, ms(START + 2000)));
+    run.wait_eos();
+    let log = run.log();
+    let steps = log
+        .messages
+        .iter()
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Progress(progress) => {
+                let (type_, code, _) = progress.get();
+                (code == "connect").then_some(type_)
+            }
+            _ => None,
+        });
+    use gst::ProgressType::*;
+    let steps: Vec<_> = steps.collect();
+    assert_eq!(steps, [Start, Canceled, Start, Complete]);
 }

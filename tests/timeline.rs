@@ -145,6 +145,7 @@ fn stream_time_is_the_producers_clock() {
         [Segment {
             start: 0,
             time: START * MS,
+            clock: TimestampSource::Producer,
             due_now: false,
         }]
     );
@@ -209,6 +210,46 @@ fn a_hole_is_closed_in_an_archive_and_shown_in_stream_time() {
     assert_times(&frames, &wall(&media, timestamps));
     assert_eq!(frames[20].pts, 64_000, "live, the hole stays");
     assert_eq!(outcome.gaps(), [&gap]);
+}
+
+/// A burst of which the service received a fragment every 20 ms, a hole, and another.
+#[test]
+fn a_stream_that_begins_anew_after_a_fragment_keeps_its_place() {
+    let media = Synth::new()
+        .timecodes(Timecodes::Relative)
+        .fragments(6)
+        .each(|index, fragment| {
+            fragment.server_timestamp_ms = START + 20 * index as u64;
+            if index >= 4 {
+                fragment.server_timestamp_ms += 60_000;
+                fragment.timecode_ms += 60_000;
+            }
+        })
+        .build();
+    let whole = receive(&media, &by_server());
+    let times = |outcome: &Outcome| {
+        let seen = seen(outcome).into_iter();
+        seen.map(|frame| frame.stream_time).collect::<Vec<_>>()
+    };
+    for (index, end) in whole.ends().into_iter().enumerate().take(5) {
+        let config = by_server();
+        let config = Config {
+            start: Selector::AfterFragment(end.start.number.clone()),
+            timeline: timeline::Config {
+                bearings: end.bearings,
+                ..config.timeline
+            },
+            ..config
+        };
+        let rest = receive(&media, &config);
+        assert_eq!(times(&rest), times(&whole)[10 * (index + 1)..], "{index}");
+        let clocks = segments(&rest).into_iter().map(|segment| segment.clock);
+        assert!(
+            clocks.eq([TimestampSource::Server; 2]
+                .into_iter()
+                .skip(usize::from(index > 2)))
+        );
+    }
 }
 
 #[test]

@@ -11,7 +11,12 @@ use crate::{
     stats::Stats,
 };
 use gst::prelude::*;
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::LazyLock};
+
+/// Where the plugin's files log to.
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("fuzz", gst::DebugColorFlags::empty(), Some("Fuzzing"))
+});
 
 thread_local! {
     static PIPELINE: RefCell<Option<gst::Pipeline>> = const { RefCell::new(None) };

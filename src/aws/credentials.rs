@@ -129,8 +129,10 @@ impl Credentials {
                 Credentials::Default => return config.credentials_provider(),
                 Credentials::Profile(name) => {
                     // Not the default chain with this profile: there the environment comes first.
-                    let settings =
-                        ProviderConfig::without_region().with_region(config.region().cloned());
+                    let settings = ProviderConfig::without_region()
+                        .with_region(config.region().cloned())
+                        .with_use_fips(config.use_fips())
+                        .with_use_dual_stack(config.use_dual_stack());
                     SharedCredentialsProvider::new(
                         ProfileFileCredentialsProvider::builder()
                             .configure(&settings)

@@ -43,13 +43,7 @@ impl File {
             _ => {}
         }
         let lock_path = beside(&path, ".lock");
-        let lock = fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(|error| failed(&lock_path, "opened", &error))?;
+        let lock = open_lock(&lock_path).map_err(|error| failed(&lock_path, "opened", &error))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Error::new(
                 ErrorKind::Busy,
@@ -153,6 +147,16 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     };
     let name = path.file_name().unwrap_or_default();
     Ok(folder.canonicalize()?.join(name))
+}
+
+/// Opens or makes the file that is locked. In a folder of many it may be a link of someone else's, which
+/// is not followed.
+fn open_lock(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    options.open(path)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -82,6 +82,7 @@ impl End {
             continuation_token: self.continuation_token,
             frames,
             bytes: self.bytes,
+            bearings: None,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Settings {
             (None, Some(_)) => Err(wrong("external-id", "set without role-arn; set that too")),
             (Some(role_arn), external_id) => Ok(Credentials::AssumeRole {
                 role_arn: role_arn.clone(),
-                external_id: external_id.clone(),
+                external_id: external_id.as_ref().map(|id| id.expose().to_owned()),
                 base: Box::new(base),
             }),
         }
@@ -287,7 +287,7 @@ mod tests {
             credential_path: Some("/run/credentials".into()),
             iot_certificate: None,
             role_arn: Some(role.into()),
-            external_id: Some("42".into()),
+            external_id: Some(Secret::new("42".into())),
             ..settings(WHOLE)
         };
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::{
     CAT, CAT_DATA, Payload, messages, properties,
-    seek::Seek,
+    seek::{Seek, Seeks},
     settings::{Plan, Settings},
     stream::Stream,
     uri::{KvsUri, SCHEME},
@@ -12,7 +12,6 @@ use crate::{
     error::{Error, ErrorKind},
     item::Item,
     lock::lock,
-    notice::Notice,
     queue::{Popped, Queue},
     resume::Point,
     runtime,
@@ -46,11 +45,14 @@ enum State {
 }
 
 /// What exists while the element is started.
-struct Started {
+pub(super) struct Started {
+    /// What the settings meant at the start: seeks and queries keep to that.
+    plan: Plan,
     queue: Arc<Queue>,
     session: Session,
+    progress: Arc<messages::Progress>,
     stream_name: Arc<str>,
-    stream: Stream,
+    pub(super) stream: Stream,
     flushing: bool,
 }
 
@@ -60,20 +62,21 @@ pub struct KvsGetMediaSrc {
     state: Mutex<State>,
     /// Those of the last run stay readable after it.
     stats: Mutex<Arc<Stats>>,
-    progress: messages::Progress,
     /// In use from before the start until after the stop, over all seeks between.
     checkpoint: Mutex<Option<Checkpoint>>,
-    /// What the seek that is under way asks for.
-    seek: Mutex<Option<Seek>>,
+    pub(super) seeks: Seeks,
     /// Whether tracks that a demuxer cannot follow are announced downstream rather than an error.
     follow_tracks: AtomicBool,
 }
 
 /// The wall-clock time.
-fn now() -> gst::ClockTime {
+pub(super) fn now() -> gst::ClockTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.ok().and_then(|now| gst::ClockTime::try_from(now).ok());
-    now.unwrap_or(gst::ClockTime::ZERO)
+    clock_time(now.unwrap_or_default())
+}
+
+fn clock_time(duration: Duration) -> gst::ClockTime {
+    gst::ClockTime::try_from(duration).unwrap_or(gst::ClockTime::ZERO)
 }
 
 impl KvsGetMediaSrc {
@@ -82,7 +85,7 @@ impl KvsGetMediaSrc {
     }
 
     /// Runs with what exists while the element is started; `None` when it is not.
-    fn started<T>(&self, run: impl FnOnce(&mut Started) -> T) -> Option<T> {
+    pub(super) fn started<T>(&self, run: impl FnOnce(&mut Started) -> T) -> Option<T> {
         match &mut *lock(&self.state) {
             State::Started(started) => Some(run(started)),
             State::Stopped => None,
@@ -104,7 +107,9 @@ impl KvsGetMediaSrc {
     fn fail(&self, error: &Error) {
         let obj = self.obj();
         gst::error!(CAT, imp = self, "{error}");
-        self.progress.post_end(obj.upcast_ref(), true);
+        if let Some(progress) = self.started(|started| started.progress.clone()) {
+            progress.fail(obj.upcast_ref());
+        }
         messages::post_error(obj.upcast_ref(), error);
     }
 
@@ -181,27 +186,28 @@ impl KvsGetMediaSrc {
         gst::info!(CAT, imp = self, "Starting with {settings:?}");
         let mut plan = settings.plan()?;
         self.open_checkpoint(plan.checkpoint.take())?;
-        plan.session.resume = self.checkpoint(Checkpoint::point).flatten();
+        let point = self.checkpoint(Checkpoint::point).flatten();
         self.tell_checkpoint(plan.session.aws.stream.name());
         *lock(&self.stats) = Arc::new(Stats::default());
-        let stream = Stream::new(plan.live);
+        let stream = Stream::new(plan.live, point);
         let started = self.spawn(plan, stream)?;
         *lock(&self.state) = State::Started(Box::new(started));
         Ok(())
     }
 
     /// Puts another session in the place of the one there is. The streaming thread is not running.
-    fn seek(&self, seek: Seek) -> Result<(), Error> {
-        let mut plan = self.settings().plan()?;
-        let Some(stream) = self.started(|started| started.stream.sought(seek)) else {
+    pub(super) fn replace_session(&self, seek: Seek) -> Result<(), Error> {
+        let old = self.started(|started| {
+            let stream = started.stream.sought(seek);
+            (started.plan.clone(), started.progress.clone(), stream)
+        });
+        let Some((plan, progress, stream)) = old else {
             return Ok(());
         };
-        plan.session.resume = self.checkpoint(Checkpoint::point).flatten();
-        seek.retarget(&mut plan.session, now());
-        plan.session.opened = stream.opened().cloned();
         if stream.is_doubtful() && self.follow_tracks.load(Ordering::Relaxed) {
             self.parent_send_event(messages::tracks_changed_event());
         }
+        progress.cancel(self.obj().upcast_ref());
         let started = self.spawn(plan, stream)?;
         let old = self.started(|state| {
             let flushing = state.flushing;
@@ -214,8 +220,8 @@ impl KvsGetMediaSrc {
                 },
             )
         });
-        // Dropping it cancels its session, which is not waited for: nothing it still does reaches
-        // anyone.
+        // Dropping it cancels its session, which is not waited for. Until that pauses, what it queues,
+        // says and counts goes nowhere: all of these are the new one's own.
         if let Some(old) = old {
             old.queue.close();
         }
@@ -223,95 +229,33 @@ impl KvsGetMediaSrc {
     }
 
     fn spawn(&self, plan: Plan, stream: Stream) -> Result<Started, Error> {
-        let Plan {
-            session: mut config,
-            checkpoint: _,
-            live: _,
-            queue_bytes,
-        } = plan;
+        let mut config = plan.session.clone();
+        stream.aim(&mut config, now());
         config.checkpoint = self.checkpoint(Checkpoint::handle);
         config.timeline.follow_tracks = self.follow_tracks.load(Ordering::Relaxed);
         let runtime = runtime::handle()?;
         let stream_name = config.aws.stream.name().into();
-        let queue = Queue::new(queue_bytes);
-        let stats = lock(&self.stats).clone();
-        let weak = self.downgrade();
+        let queue = Queue::new(plan.queue_bytes);
+        let stats = {
+            let mut stats = lock(&self.stats);
+            *stats = Arc::new(stats.carried_on());
+            stats.clone()
+        };
+        let progress = Arc::new(messages::Progress::default());
+        let (weak, hears) = (self.obj().downgrade(), progress.clone());
         let session = Session::spawn(runtime, config, queue.clone(), stats, move |notice| {
-            if let Some(imp) = weak.upgrade() {
-                match &notice {
-                    Notice::Connected {
-                        endpoint,
-                        request_id,
-                    } => gst::info!(
-                        CAT,
-                        imp = imp,
-                        "Connected to {endpoint}, request {}",
-                        request_id.as_deref().unwrap_or("without an id")
-                    ),
-                    Notice::Reconnect {
-                        error: Some(error),
-                        delay,
-                        ..
-                    } => gst::warning!(CAT, imp = imp, "{error}; trying again in {delay:?}"),
-                    notice => gst::debug!(CAT, imp = imp, "{notice:?}"),
-                }
-                imp.progress.post_notice(imp.obj().upcast_ref(), &notice);
+            if let Some(element) = weak.upgrade() {
+                hears.hear(element.upcast_ref(), &notice);
             }
         });
         Ok(Started {
+            plan,
             queue,
             session,
+            progress,
             stream_name,
             stream,
             flushing: false,
-        })
-    }
-
-    /// The event as the base class can take it: a seek in full. `None` if it cannot be done.
-    fn accept(&self, event: gst::Event) -> Option<gst::Event> {
-        let gst::EventView::Seek(seek) = event.view() else {
-            return Some(event);
-        };
-        match Seek::parse(seek) {
-            Ok(seek) => Some(self.resolved(seek, event.seqnum())),
-            Err(reason) => {
-                gst::warning!(CAT, imp = self, "Seek refused: {reason}");
-                None
-            }
-        }
-    }
-
-    /// The event that the base class performs this seek for.
-    fn resolved(&self, seek: Seek, seqnum: gst::Seqnum) -> gst::Event {
-        let (position, before) = self
-            .started(|started| (started.stream.position(), started.stream.seek()))
-            .unwrap_or_default();
-        let seek = seek.resolve(position, before, now());
-        *lock(&self.seek) = Some(seek);
-        seek.event(seqnum)
-    }
-
-    /// Ends a flush that is no seek's, from the application or from downstream.
-    ///
-    /// It comes to a seek to where the stream stands, since a demuxer that has lost a part of a
-    /// document finds its way back at a header only. Not where nothing has been sent that could be
-    /// lost, and not where nothing demuxes.
-    fn flush_stop(&self, event: gst::Event) -> bool {
-        // What holds the streaming thread lets it go, once more: a change of state may have come
-        // since this was said, and flushes from downstream are not said to the rest of it.
-        let start = gst::event::FlushStart::builder().seqnum(event.seqnum());
-        self.parent_send_event(start.build());
-        let seek = if self.is_seekable() {
-            self.started(|started| started.stream.flushed()).flatten()
-        } else {
-            let pad = self.obj().static_pad("src");
-            let _stopped = pad.as_ref().map(|pad| pad.stream_lock());
-            self.started(|started| started.stream.drop_begun());
-            None
-        };
-        self.parent_send_event(match seek {
-            Some(seek) => self.resolved(seek, event.seqnum()),
-            None => event,
         })
     }
 
@@ -343,6 +287,7 @@ impl KvsGetMediaSrc {
             }
             Item::FragmentStart(start) => {
                 gst::debug!(CAT_DATA, imp = self, "{start:?}");
+                self.started(|started| started.stream.begin(&start));
                 // The base class pushes it after the segment and before the next buffer. Not by
                 // way of the element's own function: that takes the state lock, which is held by
                 // whoever waits for this thread to end.
@@ -352,7 +297,8 @@ impl KvsGetMediaSrc {
                 gst::debug!(CAT_DATA, imp = self, "{end:?}");
                 stats.fragment_complete(&end);
                 // All of it has been pushed: this thread comes here after the last buffer's return.
-                if let Some(point) = Point::after(&end) {
+                let complete = |started: &mut Started| started.stream.complete(&end);
+                if let Some(point) = self.started(complete).flatten() {
                     self.checkpoint(|checkpoint| checkpoint.record(point));
                 }
                 messages::post_fragment(obj.upcast_ref(), &stream_name, &end);
@@ -452,8 +398,7 @@ impl ElementImpl for KvsGetMediaSrc {
         if event.type_() == gst::EventType::FlushStop {
             return self.flush_stop(event);
         }
-        let event = self.accept(event);
-        event.is_some_and(|event| self.parent_send_event(event))
+        self.pass(event, |event| self.parent_send_event(event))
     }
 
     fn change_state(
@@ -509,18 +454,20 @@ impl BaseSrcImpl for KvsGetMediaSrc {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         let state = std::mem::take(&mut *lock(&self.state));
         self.checkpoint(Checkpoint::begin_close);
+        self.seeks.clear();
         if let State::Started(started) = state {
             gst::info!(CAT, imp = self, "Stopping");
             started.queue.close();
             started.session.stop(STOP_TIMEOUT);
-            self.progress.post_end(self.obj().upcast_ref(), false);
+            started.progress.cancel(self.obj().upcast_ref());
         }
         self.close_checkpoint(deadline);
         Ok(())
     }
 
     fn is_seekable(&self) -> bool {
-        lock(&self.settings).payload == Payload::Continuous
+        self.started(|started| !started.plan.session.raw)
+            .unwrap_or_else(|| lock(&self.settings).payload == Payload::Continuous)
     }
 
     fn event(&self, event: &gst::Event) -> bool {
@@ -528,27 +475,14 @@ impl BaseSrcImpl for KvsGetMediaSrc {
             // Against the stream. After it the base class, which expects it of elements that pull,
             // would not go on.
             gst::EventType::FlushStop => self.flush_stop(event.clone()),
-            _ => {
-                let event = self.accept(event.clone());
-                event.is_some_and(|event| self.parent_event(&event))
-            }
+            _ => self.pass(event.clone(), |event| self.parent_event(&event)),
         }
     }
 
     fn do_seek(&self, segment: &mut gst::Segment) -> bool {
-        // The base class also comes here when it starts, without a seek.
-        let Some(seek) = lock(&self.seek).take() else {
-            return true;
-        };
-        gst::info!(CAT, imp = self, "{seek:?}");
-        segment.set_rate(seek.rate);
-        match self.seek(seek) {
-            Ok(()) => true,
-            Err(error) => {
-                self.fail(&error);
-                false
-            }
-        }
+        self.sought(segment)
+            .inspect_err(|error| self.fail(error))
+            .is_ok()
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
@@ -562,8 +496,10 @@ impl BaseSrcImpl for KvsGetMediaSrc {
                 true
             }
             gst::QueryViewMut::Latency(query) if self.obj().is_live() => {
-                let latency = lock(&self.settings).latency;
-                query.set(true, gst::ClockTime::from_mseconds(latency.into()), None);
+                let latency = self
+                    .started(|started| started.plan.latency)
+                    .unwrap_or_else(|| lock(&self.settings).latency());
+                query.set(true, clock_time(latency), None);
                 true
             }
             gst::QueryViewMut::Seeking(query) if query.format() == gst::Format::Time => {

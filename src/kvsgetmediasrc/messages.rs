@@ -3,7 +3,7 @@
 //! Times are `guint64` nanoseconds since the Unix epoch, but for `first-pts`, which is on the
 //! rewritten line. What is not known is left out of a structure rather than given a special value.
 
-use super::tags;
+use super::{CAT, tags};
 use crate::{
     error::{Error, ErrorKind},
     item::{FragmentEnd, FragmentStart, Gap, Tag, Track, TracksChanged},
@@ -16,11 +16,13 @@ use gst::{Structure, prelude::*};
 use std::sync::Mutex;
 
 /// Name of the element message of a complete fragment, and of the event before its first frame.
-const FRAGMENT: &str = "kvs-fragment";
+pub(crate) const FRAGMENT: &str = "kvs-fragment";
 const RECONNECT: &str = "kvs-reconnect";
 const CHECKPOINT: &str = "kvs-checkpoint";
 const GAP: &str = "kvs-gap";
-const TRACKS_CHANGED: &str = "kvs-tracks-changed";
+/// Name of the element message of other tracks, and of the event before those that a demuxer cannot
+/// follow.
+pub(crate) const TRACKS_CHANGED: &str = "kvs-tracks-changed";
 const ERROR: &str = "kvs-error";
 const STATS: &str = "kvs-stats";
 const TAG: &str = "kvs-tag";
@@ -86,7 +88,7 @@ pub(crate) fn fragment_event(stream: &str, start: &FragmentStart) -> gst::Event 
 
 /// The event that goes downstream where tracks begin that the demuxer before cannot follow.
 pub(crate) fn tracks_changed_event() -> gst::Event {
-    let structure = Structure::builder("kvs-tracks-changed").field("compatible", false);
+    let structure = Structure::builder(TRACKS_CHANGED).field("compatible", false);
     gst::event::CustomDownstream::new(structure.build())
 }
 
@@ -234,34 +236,74 @@ pub(crate) fn post_tracks_changed(element: &gst::Element, change: &TracksChanged
     post_structure(element, tracks_structure(change));
 }
 
-/// The step of opening that is under way, so that it can be said how it ended.
+/// What an application hears of a session at once, and the step of opening that is under way, so that
+/// it can be said how it ended.
 #[derive(Debug, Default)]
-pub(crate) struct Progress(Mutex<Option<&'static str>>);
+pub(crate) struct Progress(Mutex<Step>);
+
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Step {
+    #[default]
+    None,
+    Begun(&'static str),
+    /// Another session has taken the place of this one, which may still run until its next pause.
+    Over,
+}
 
 impl Progress {
-    fn replace(&self, code: Option<&'static str>) -> Option<&'static str> {
-        let mut step = lock(&self.0);
-        std::mem::replace(&mut *step, code)
+    /// The step before; [`Step::Over`] is followed by no other.
+    fn replace(&self, step: Step) -> Step {
+        let mut current = lock(&self.0);
+        match *current {
+            Step::Over => Step::Over,
+            _ => std::mem::replace(&mut *current, step),
+        }
     }
 
-    /// What the application hears at once.
-    pub(crate) fn post_notice(&self, element: &gst::Element, notice: &Notice) {
+    /// What the application hears at once, and the log.
+    pub(crate) fn hear(&self, element: &gst::Element, notice: &Notice) {
+        if *lock(&self.0) == Step::Over {
+            return;
+        }
+        match notice {
+            Notice::Connected {
+                endpoint,
+                request_id,
+            } => gst::info!(
+                CAT,
+                obj = element,
+                "Connected to {endpoint}, request {}",
+                request_id.as_deref().unwrap_or("without an id")
+            ),
+            Notice::Reconnect {
+                error: Some(error),
+                delay,
+                ..
+            } => gst::warning!(CAT, obj = element, "{error}; trying again in {delay:?}"),
+            notice => gst::debug!(CAT, obj = element, "{notice:?}"),
+        }
+        self.post_notice(element, notice);
+    }
+
+    fn post_notice(&self, element: &gst::Element, notice: &Notice) {
         match notice {
             Notice::Progress {
                 code,
                 text,
                 done: false,
             } => {
-                self.replace(Some(code));
-                post_progress(element, gst::ProgressType::Start, code, text);
+                if self.replace(Step::Begun(code)) != Step::Over {
+                    post_progress(element, gst::ProgressType::Start, code, text);
+                }
             }
             Notice::Progress {
                 code,
                 text,
                 done: true,
             } => {
-                self.replace(None);
-                post_progress(element, gst::ProgressType::Complete, code, text);
+                if self.replace(Step::None) != Step::Over {
+                    post_progress(element, gst::ProgressType::Complete, code, text);
+                }
             }
             Notice::Reconnect {
                 reason,
@@ -271,7 +313,7 @@ impl Progress {
                 resume_after,
             } => {
                 let step = *lock(&self.0);
-                if let (Some(code), Some(error)) = (step, error) {
+                if let (Step::Begun(code), Some(error)) = (step, error) {
                     let text = format!("Trying again in {:.1} s: {error}", delay.as_secs_f64());
                     post_progress(element, gst::ProgressType::Continue, code, &text);
                 }
@@ -287,15 +329,17 @@ impl Progress {
         }
     }
 
-    /// The step under way, if any, came to nothing: by a failure, or because nobody wants it any
-    /// more.
-    pub(crate) fn post_end(&self, element: &gst::Element, failed: bool) {
-        match self.replace(None) {
-            Some(code) if failed => {
-                post_progress(element, gst::ProgressType::Error, code, "Failed");
-            }
-            Some(code) => post_progress(element, gst::ProgressType::Canceled, code, "Cancelled"),
-            None => {}
+    /// The step under way, if any, has failed.
+    pub(crate) fn fail(&self, element: &gst::Element) {
+        if let Step::Begun(code) = self.replace(Step::None) {
+            post_progress(element, gst::ProgressType::Error, code, "Failed");
+        }
+    }
+
+    /// Nobody wants the step under way any more, if there is any, nor to hear what may still come.
+    pub(crate) fn cancel(&self, element: &gst::Element) {
+        if let Step::Begun(code) = self.replace(Step::Over) {
+            post_progress(element, gst::ProgressType::Canceled, code, "Cancelled");
         }
     }
 }
@@ -413,6 +457,7 @@ mod tests {
             continuation_token: Some("token".to_owned()),
             frames: 48,
             bytes: 123_456,
+            bearings: None,
         }
     }
 
@@ -677,13 +722,26 @@ mod tests {
             text: "…".to_owned(),
             done,
         };
-        progress.post_notice(pipeline.upcast_ref(), &notice("endpoint", false));
-        progress.post_notice(pipeline.upcast_ref(), &notice("endpoint", true));
-        progress.post_end(pipeline.upcast_ref(), true);
-        progress.post_notice(pipeline.upcast_ref(), &notice("connect", false));
-        progress.post_end(pipeline.upcast_ref(), true);
-        progress.post_notice(pipeline.upcast_ref(), &notice("connect", false));
-        progress.post_end(pipeline.upcast_ref(), false);
+        progress.hear(pipeline.upcast_ref(), &notice("endpoint", false));
+        progress.hear(pipeline.upcast_ref(), &notice("endpoint", true));
+        progress.fail(pipeline.upcast_ref());
+        progress.hear(pipeline.upcast_ref(), &notice("connect", false));
+        progress.fail(pipeline.upcast_ref());
+        progress.hear(pipeline.upcast_ref(), &notice("connect", false));
+        progress.cancel(pipeline.upcast_ref());
+        // What an old session still says.
+        progress.hear(pipeline.upcast_ref(), &notice("connect", true));
+        progress.hear(pipeline.upcast_ref(), &notice("endpoint", false));
+        progress.hear(
+            pipeline.upcast_ref(),
+            &Notice::Reconnect {
+                reason: "rotated",
+                error: None,
+                attempt: 0,
+                delay: std::time::Duration::ZERO,
+                resume_after: None,
+            },
+        );
         let seen: Vec<_> = std::iter::from_fn(|| bus.pop())
             .map(|message| match message.view() {
                 gst::MessageView::Progress(message) => {
@@ -715,7 +773,7 @@ mod tests {
             delay: std::time::Duration::from_millis(250),
             resume_after: Some("17".to_owned()),
         };
-        Progress::default().post_notice(pipeline.upcast_ref(), &notice);
+        Progress::default().hear(pipeline.upcast_ref(), &notice);
         let message = pipeline.bus().unwrap().pop().unwrap();
         let structure = message.structure().unwrap();
         assert_eq!(structure.name(), "kvs-reconnect");

@@ -8,6 +8,7 @@
 //! | `credentials` | those of them that say who asks |
 //! | `uri` | the same as a `kvs://` URI |
 //! | `stream` | items as buffers and segments |
+//! | `seek` | seeks and flushes: what they ask for, and how they are performed |
 //! | `messages` | items, notices and errors as events and messages |
 //! | `tags` | the registered tags |
 

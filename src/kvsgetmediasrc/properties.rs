@@ -199,6 +199,20 @@ fn secret(name: &str, nick: &str, blurb: &str, field: Field<Option<Secret>>) -> 
     }
 }
 
+/// A string that can be read by who has the element, and that stands in no log.
+fn withheld(name: &str, nick: &str, blurb: &str, field: Field<Option<Secret>>) -> Property {
+    let get = field.get;
+    Property {
+        spec: glib::ParamSpecString::builder(name)
+            .nick(nick)
+            .blurb(blurb)
+            .mutable_ready()
+            .build(),
+        get: Box::new(move |settings| get(settings).as_ref().map(Secret::expose).to_value()),
+        ..secret(name, nick, blurb, field)
+    }
+}
+
 /// A structure; it cannot stand in a URI.
 fn structure(
     name: &str,
@@ -405,8 +419,7 @@ fn table() -> Vec<Property> {
              give. Unset: none",
             field!(role_arn),
         ),
-        text(
-            InUri::Never,
+        withheld(
             "external-id",
             "External id",
             "External id that the role of role-arn asks for. Unset: none",

@@ -1,16 +1,29 @@
 //! Seeks: what of them can be done, and what that means for the request and the segment.
+//!
+//! A flush from outside is one too, to where the stream stands.
 
+use super::imp;
 use crate::{
+    error::Error,
+    item::{Bearings, FragmentEnd, FragmentStart},
+    lock::lock,
     request::{Selector, TimestampSource},
+    resume::Point,
     session,
 };
-use gst::ClockTime;
+use gst::{ClockTime, prelude::*, subclass::prelude::*};
+use gst_base::subclass::prelude::*;
+use std::sync::Mutex;
+
+pub(super) const NANOSECOND: ClockTime = ClockTime::from_nseconds(1);
 
 /// A flushing seek to a wall-clock time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Seek {
-    /// Where to begin; `None`: where the stream stands.
+    /// Where to begin, if that is known.
     pub start: Option<ClockTime>,
+    /// That is where the stream stands.
+    pub here: bool,
     /// Where to end.
     pub stop: Option<ClockTime>,
     /// It has no end, whatever one there was before.
@@ -46,6 +59,7 @@ impl Seek {
         }
         Ok(Seek {
             start,
+            here: start.is_none(),
             stop,
             endless: endless && stop.is_none(),
             rate,
@@ -60,6 +74,7 @@ impl Seek {
     pub(crate) fn to_here(before: Option<Seek>) -> Self {
         Seek {
             start: None,
+            here: true,
             stop: None,
             endless: false,
             rate: before.map_or(1.0, |before| before.rate),
@@ -76,17 +91,26 @@ impl Seek {
         before: Option<Seek>,
         now: ClockTime,
     ) -> Seek {
-        let start = self.start.or(position);
-        let before = before
+        let stop = before
             .and_then(|before| before.stop)
             .filter(|_| !self.endless);
+        let stop = self.stop.or(stop);
+        let start = match self.here {
+            // A stream that is at its stop stays there.
+            true => {
+                position.map(|at| stop.map_or(at, |stop| at.min(stop.saturating_sub(NANOSECOND))))
+            }
+            false => self.start,
+        };
         Seek {
             start,
-            stop: self
-                .stop
-                .or(before)
-                .filter(|&stop| start.is_none_or(|start| start < stop)),
-            clips: self.clips && start.is_some_and(|start| start < now),
+            stop: stop.filter(|&stop| start.is_none_or(|start| start < stop)),
+            clips: self.clips
+                && match before {
+                    // Nothing has come since: what has not been clipped then is not now.
+                    Some(before) if self.here && before.start == position => before.clips,
+                    _ => self.here || start.is_some_and(|start| start < now),
+                },
             ..self
         }
     }
@@ -105,21 +129,200 @@ impl Seek {
         .build()
     }
 
-    /// Makes `config` ask for the place sought: by its own clock, now where that is later, and the
-    /// oldest fragment where the service has nothing there.
-    pub(crate) fn retarget(&self, config: &mut session::Config, now: ClockTime) {
-        if let Some(start) = self.start {
-            config.start = match config.timeline.source {
-                _ if start >= now => Selector::Now,
-                TimestampSource::Producer => Selector::ProducerTimestamp(start.mseconds()),
-                TimestampSource::Server => Selector::ServerTimestamp(start.mseconds()),
-            };
-            config.or_oldest = true;
-            config.resume = None;
+    /// Whether this is what the base class makes of [`Seek::event`].
+    fn makes(&self, segment: &gst::Segment) -> bool {
+        segment.downcast_ref::<ClockTime>().is_some_and(|segment| {
+            segment.rate() == self.rate
+                && segment.start() == Some(self.start.unwrap_or(ClockTime::ZERO))
+                && segment.stop() == self.stop
+        })
+    }
+
+    /// Makes `config` ask for the place sought: by the clock that the stream stands at, now where that
+    /// is later, and the oldest fragment where the service has nothing there. To where it stands there
+    /// are better ways than a time.
+    pub(crate) fn retarget(&self, config: &mut session::Config, here: &Here, now: ClockTime) {
+        config.or_oldest = true;
+        match self.start {
+            _ if self.here && here.lead(config) => {}
+            Some(start) => {
+                config.start = match here.clock.unwrap_or(config.timeline.source) {
+                    _ if start >= now => Selector::Now,
+                    TimestampSource::Producer => Selector::ProducerTimestamp(start.mseconds()),
+                    TimestampSource::Server => Selector::ServerTimestamp(start.mseconds()),
+                };
+            }
+            // Nothing has come, and nothing is known of where it was to begin but what the user said.
+            None => config.or_oldest = false,
         }
         if let Some(stop) = self.stop {
             let stop = stop.nseconds();
             config.end.at = Some(config.end.at.map_or(stop, |end| end.min(stop)));
+        }
+    }
+}
+
+/// What leads to where the stream stands.
+///
+/// No time does where fragments do not stand at times that can be asked for, as in a burst: the service
+/// receives it in no time, and its clock places it by the timecodes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Here {
+    /// The last complete fragment, and the clocks at its end if they are known.
+    after: Option<(Point, Option<Bearings>)>,
+    /// Before there is one: when the service received the fragment under way, in nanoseconds since the
+    /// Unix epoch.
+    received: Option<u64>,
+    /// The clock that the stream stands by.
+    clock: Option<TimestampSource>,
+}
+
+impl Here {
+    /// A stream that goes on after `point`, if there is one.
+    pub(crate) fn new(point: Option<Point>) -> Here {
+        Here {
+            after: point.map(|point| (point, None)),
+            ..Here::default()
+        }
+    }
+
+    /// Another place of the same stream.
+    pub(crate) fn elsewhere(&self) -> Here {
+        Here {
+            clock: self.clock,
+            ..Here::default()
+        }
+    }
+
+    /// A segment is by this clock.
+    pub(crate) fn set_clock(&mut self, clock: TimestampSource) {
+        self.clock = Some(clock);
+    }
+
+    /// A fragment begins.
+    pub(crate) fn begin(&mut self, start: &FragmentStart) {
+        self.received = self.received.or(start.server_timestamp);
+    }
+
+    /// All of a fragment has been taken; returns the place after it.
+    pub(crate) fn complete(&mut self, end: &FragmentEnd) -> Option<Point> {
+        let point = Point::after(end)?;
+        self.after = Some((point.clone(), end.bearings));
+        Some(point)
+    }
+
+    /// Makes `config` go on here, if anything leads here.
+    pub(crate) fn lead(&self, config: &mut session::Config) -> bool {
+        if let Some((point, bearings)) = &self.after {
+            config.resume = Some(point.clone());
+            config.timeline.bearings = *bearings;
+        } else if let Some(received) = self.received {
+            config.start = Selector::ServerTimestamp(received / 1_000_000);
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+/// Seeks on their way through the base class, which tells what it performs by a segment only: any
+/// number of threads may seek, and not every seek that it is given is performed.
+#[derive(Debug, Default)]
+pub(crate) struct Seeks(Mutex<Vec<(gst::Seqnum, Seek)>>);
+
+impl Seeks {
+    fn add(&self, seqnum: gst::Seqnum, seek: Seek) {
+        lock(&self.0).push((seqnum, seek));
+    }
+
+    fn remove(&self, seqnum: gst::Seqnum) {
+        lock(&self.0).retain(|(other, _)| *other != seqnum);
+    }
+
+    /// The one that the base class performs with this segment; `None` where it only begins.
+    fn take(&self, segment: &gst::Segment) -> Option<Seek> {
+        let mut seeks = lock(&self.0);
+        let index = seeks.iter().rposition(|(_, seek)| seek.makes(segment))?;
+        Some(seeks.remove(index).1)
+    }
+
+    /// None of them will be performed.
+    pub(super) fn clear(&self) {
+        lock(&self.0).clear();
+    }
+}
+
+impl imp::KvsGetMediaSrc {
+    /// Gives an event to the base class by `send`: a seek in full, and none that cannot be done.
+    pub(super) fn pass(&self, event: gst::Event, send: impl FnOnce(gst::Event) -> bool) -> bool {
+        let gst::EventView::Seek(seek) = event.view() else {
+            return send(event);
+        };
+        let seek = match self.is_seekable() {
+            true => Seek::parse(seek),
+            false => Err("the service's own bytes have no times"),
+        };
+        match seek {
+            Ok(seek) => self.perform(seek, event.seqnum(), send),
+            Err(reason) => {
+                gst::warning!(super::CAT, imp = self, "Seek refused: {reason}");
+                false
+            }
+        }
+    }
+
+    /// Has the base class perform a seek.
+    fn perform(
+        &self,
+        seek: Seek,
+        seqnum: gst::Seqnum,
+        send: impl FnOnce(gst::Event) -> bool,
+    ) -> bool {
+        let (position, before) = self
+            .started(|started| (started.stream.position(), started.stream.seek()))
+            .unwrap_or_default();
+        let seek = seek.resolve(position, before, imp::now());
+        self.seeks.add(seqnum, seek);
+        let done = send(seek.event(seqnum));
+        // One that comes before the start is performed by that.
+        if !done {
+            self.seeks.remove(seqnum);
+        }
+        done
+    }
+
+    /// Performs the seek that the base class has made `segment` of. It also comes here when it starts,
+    /// without a seek.
+    pub(super) fn sought(&self, segment: &mut gst::Segment) -> Result<(), Error> {
+        let Some(seek) = self.seeks.take(segment) else {
+            return Ok(());
+        };
+        gst::info!(super::CAT, imp = self, "{seek:?}");
+        segment.set_rate(seek.rate);
+        self.replace_session(seek)
+    }
+
+    /// Ends a flush that is no seek's, from the application or from downstream.
+    ///
+    /// It comes to a seek to where the stream stands, since a demuxer that has lost a part of a
+    /// document finds its way back at a header only. Not where nothing has been sent that could be
+    /// lost, and not where nothing demuxes.
+    pub(super) fn flush_stop(&self, event: gst::Event) -> bool {
+        // What holds the streaming thread lets it go, once more: a change of state may have come
+        // since this was said, and flushes from downstream are not said to the rest of it.
+        let start = gst::event::FlushStart::builder().seqnum(event.seqnum());
+        self.parent_send_event(start.build());
+        let seek = if self.is_seekable() {
+            self.started(|started| started.stream.flushed()).flatten()
+        } else {
+            let pad = self.obj().static_pad("src");
+            let _stopped = pad.as_ref().map(|pad| pad.stream_lock());
+            self.started(|started| started.stream.drop_begun());
+            None
+        };
+        match seek {
+            Some(seek) => self.perform(seek, event.seqnum(), |seek| self.parent_send_event(seek)),
+            None => self.parent_send_event(event),
         }
     }
 }
@@ -198,5 +401,81 @@ mod tests {
         ] {
             assert!(refused.is_err());
         }
+    }
+
+    fn segment(seek: &Seek) -> gst::Segment {
+        let mut segment = gst::FormattedSegment::<ClockTime>::new();
+        segment.set_rate(seek.rate);
+        segment.set_start(seek.start);
+        segment.set_stop(seek.stop);
+        segment.upcast()
+    }
+
+    #[test]
+    fn seeks_do_not_cross() {
+        let flush = gst::SeekFlags::FLUSH;
+        let plain = seek(1.0, flush, 100, None).unwrap();
+        let others = [
+            seek(1.0, flush, 100, Some(200)).unwrap(),
+            seek(2.0, flush, 100, None).unwrap(),
+            seek(1.0, flush, 101, None).unwrap(),
+        ];
+        let seeks = Seeks::default();
+        let refused = gst::Seqnum::next();
+        seeks.add(refused, plain);
+        for other in others {
+            seeks.add(gst::Seqnum::next(), other);
+        }
+        // A start without a seek.
+        let begins = gst::FormattedSegment::<ClockTime>::new().upcast();
+        assert_eq!(seeks.take(&begins), None);
+        for other in others {
+            assert_eq!(seeks.take(&segment(&other)), Some(other));
+            assert_eq!(seeks.take(&segment(&other)), None);
+        }
+        seeks.remove(refused);
+        assert_eq!(seeks.take(&segment(&plain)), None);
+    }
+
+    #[test]
+    fn what_is_sought_in_the_future_is_now_also_after_a_flush() {
+        let seconds = ClockTime::from_seconds;
+        let (flush, now) = (gst::SeekFlags::FLUSH, seconds(150));
+        for (start, flags, clips) in [
+            (100, flush, true),
+            (100, flush | gst::SeekFlags::KEY_UNIT, false),
+            (200, flush, false),
+        ] {
+            let sought = seek(1.0, flags, start, None).unwrap();
+            let sought = sought.resolve(None, None, now);
+            assert_eq!(sought.clips, clips);
+            let here = |position| {
+                let here = Seek::to_here(Some(sought));
+                here.resolve(Some(position), Some(sought), now)
+            };
+            assert_eq!(here(seconds(start)).clips, clips);
+            // Where frames have come the time of the last is known, whatever the clock says.
+            assert!(here(seconds(start + 1)).clips);
+        }
+    }
+
+    #[test]
+    fn at_its_stop_a_stream_stays() {
+        let seconds = ClockTime::from_seconds;
+        let before = seek(1.0, gst::SeekFlags::FLUSH, 100, Some(200)).unwrap();
+        let now = seconds(1000);
+        for position in [200, 300] {
+            let here =
+                Seek::to_here(Some(before)).resolve(Some(seconds(position)), Some(before), now);
+            assert_eq!(here.start, Some(seconds(200) - NANOSECOND));
+            assert_eq!(here.stop, Some(seconds(200)));
+        }
+        // A seek beyond it has none.
+        let beyond = Seek {
+            endless: false,
+            ..seek(1.0, gst::SeekFlags::FLUSH, 300, None).unwrap()
+        };
+        let beyond = beyond.resolve(Some(seconds(150)), Some(before), now);
+        assert_eq!((beyond.start, beyond.stop), (Some(seconds(300)), None));
     }
 }

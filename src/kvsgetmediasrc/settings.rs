@@ -33,7 +33,7 @@ impl Secret {
         Secret(text)
     }
 
-    /// The secret itself: for the request's signature, and nothing else.
+    /// The secret itself: for the request, and nothing else.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -64,7 +64,7 @@ pub(crate) struct Settings {
     pub(crate) session_token: Option<Secret>,
     pub(crate) profile: Option<String>,
     pub(crate) role_arn: Option<String>,
-    pub(crate) external_id: Option<String>,
+    pub(crate) external_id: Option<Secret>,
     pub(crate) credential_path: Option<String>,
     pub(crate) iot_certificate: Option<gst::Structure>,
     pub(crate) endpoint_url: Option<String>,
@@ -127,6 +127,7 @@ pub(crate) struct Plan {
     pub(crate) session: session::Config,
     pub(crate) checkpoint: Option<checkpoint::Config>,
     pub(crate) live: bool,
+    pub(crate) latency: Duration,
     pub(crate) queue_bytes: usize,
 }
 
@@ -161,6 +162,7 @@ impl Settings {
         let region = self.aws_region.clone().or_else(|| region_of(&stream));
         Ok(Plan {
             live,
+            latency: self.latency(),
             checkpoint: self.checkpoint(&stream, &region)?,
             queue_bytes: usize::try_from(self.max_queue_bytes).unwrap_or(usize::MAX),
             session: session::Config {
@@ -190,6 +192,7 @@ impl Settings {
                         ConnectAudio::Off => timeline::ConnectAudio::Off,
                         ConnectAudio::On => timeline::ConnectAudio::On,
                     },
+                    bearings: None,
                 },
                 idle_timeout: Duration::from_millis(self.idle_timeout.into()),
                 max_retries: u32::try_from(self.max_retries).ok(),
@@ -200,6 +203,11 @@ impl Settings {
                 checkpoint: None,
             },
         })
+    }
+
+    /// What a live source answers.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_millis(self.latency.into())
     }
 
     /// Whether the element is a live source.
@@ -458,6 +466,18 @@ mod tests {
     use super::*;
 
     const ARN: &str = "arn:aws:kinesisvideo:eu-west-1:123456789012:stream/cam/1511852108000";
+
+    #[test]
+    fn what_authorizes_is_not_printed() {
+        let secret = || Some(Secret::new("hush".to_owned()));
+        let settings = Settings {
+            secret_key: secret(),
+            session_token: secret(),
+            external_id: secret(),
+            ..named()
+        };
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
 
     fn named() -> Settings {
         Settings {

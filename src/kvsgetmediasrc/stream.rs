@@ -1,7 +1,11 @@
 //! Items as buffers and segments: what the streaming thread remembers between two of them.
 
-use super::seek::Seek;
-use crate::item::{Data, Opened, Segment};
+use super::seek::{Here, NANOSECOND, Seek};
+use crate::{
+    item::{Data, FragmentEnd, FragmentStart, Opened, Segment},
+    resume::Point,
+    session,
+};
 use gst::ClockTime;
 use std::collections::VecDeque;
 
@@ -10,13 +14,6 @@ const EBML_ID: [u8; 4] = [0x1A, 0x45, 0xDF, 0xA3];
 
 /// Pieces smaller than this share buffers: copying one costs less than handling a buffer.
 const SMALL: usize = 4096;
-
-/// Where a live stream's rewritten line stands in running time.
-#[derive(Debug, Clone, Copy)]
-struct Anchor {
-    running: ClockTime,
-    start: ClockTime,
-}
 
 /// Tracks on their way to the demuxer.
 #[derive(Debug, Default)]
@@ -35,9 +32,9 @@ pub(crate) struct Stream {
     live: bool,
     /// What the stream was sought to, if it was.
     seek: Option<Seek>,
-    anchor: Option<Anchor>,
-    /// How much of the line a seek has clipped.
-    clipped: ClockTime,
+    /// Where the first frame to be shown stands, as long as it has not come.
+    target: Option<ClockTime>,
+    here: Here,
     /// Holds from the next data on, and has not been sent.
     pending: Option<Segment>,
     current: Option<gst::FormattedSegment<ClockTime>>,
@@ -55,12 +52,13 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(live: bool) -> Stream {
+    /// A stream that begins after `point`, or where the user said if there is none.
+    pub(crate) fn new(live: bool, point: Option<Point>) -> Stream {
         Stream {
             live,
             seek: None,
-            anchor: None,
-            clipped: ClockTime::ZERO,
+            target: None,
+            here: Here::new(point),
             pending: None,
             current: None,
             position: None,
@@ -76,11 +74,37 @@ impl Stream {
     pub(crate) fn sought(&self, seek: Seek) -> Stream {
         Stream {
             seek: Some(seek),
+            target: seek.start.filter(|_| seek.clips),
+            here: match seek.here {
+                true => self.here.clone(),
+                false => self.here.elsewhere(),
+            },
             opened: self.opened.clone(),
             begun: self.begun,
             earliest: self.earliest,
-            ..Stream::new(self.live)
+            ..Stream::new(self.live, None)
         }
+    }
+
+    /// Makes `config` that of a session which gives what this stream is to go on with.
+    pub(crate) fn aim(&self, config: &mut session::Config, now: ClockTime) {
+        config.opened = self.opened.clone();
+        match self.seek {
+            Some(seek) => seek.retarget(config, &self.here, now),
+            None => {
+                self.here.lead(config);
+            }
+        }
+    }
+
+    /// A fragment begins.
+    pub(crate) fn begin(&mut self, start: &FragmentStart) {
+        self.here.begin(start);
+    }
+
+    /// All of a fragment has been pushed; returns the place after it.
+    pub(crate) fn complete(&mut self, end: &FragmentEnd) -> Option<Point> {
+        self.here.complete(end)
     }
 
     /// The seek that it came to be here by.
@@ -125,10 +149,6 @@ impl Stream {
         self.begun && self.opened.is_none()
     }
 
-    pub(crate) fn opened(&self) -> Option<&Opened> {
-        self.opened.as_ref()
-    }
-
     /// The earliest wall-clock time that has come.
     pub(crate) fn earliest(&self) -> Option<ClockTime> {
         self.earliest
@@ -136,6 +156,7 @@ impl Stream {
 
     /// A segment that holds from the next data on.
     pub(crate) fn set_segment(&mut self, segment: Segment) {
+        self.here.set_clock(segment.clock);
         self.pending = Some(segment);
     }
 
@@ -161,12 +182,22 @@ impl Stream {
             self.current = Some(segment.clone());
             self.position = segment.start();
         }
-        let pts = data.pts.map(ClockTime::from_nseconds);
-        // Frames that are clipped do not take the position back.
-        let start = self.current.as_ref().and_then(|segment| segment.start());
-        self.position = pts.max(start.filter(|_| pts.is_some())).or(self.position);
+        if let Some(pts) = data.pts {
+            self.position = Some(self.shown(ClockTime::from_nseconds(pts)));
+        }
         self.buffers.extend(buffers(data));
         segment
+    }
+
+    /// The time of a frame, or the nearest one that is shown: a fragment begins before the segment does,
+    /// and ends after it.
+    fn shown(&self, pts: ClockTime) -> ClockTime {
+        let Some(segment) = &self.current else {
+            return pts;
+        };
+        let last = segment.stop().map(|stop| stop.saturating_sub(NANOSECOND));
+        pts.min(last.unwrap_or(pts))
+            .max(segment.start().unwrap_or(pts))
     }
 
     fn segment(
@@ -177,27 +208,15 @@ impl Stream {
         let start = ClockTime::from_nseconds(segment.start);
         let time = ClockTime::from_nseconds(segment.time);
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
-        let line = if self.live {
-            self.live_line(start, segment.due_now, running_time)
-        } else {
-            start
-        };
-        let base = line.saturating_sub(self.clipped);
-        let target = self
-            .seek
-            .filter(|seek| seek.clips)
-            .and_then(|seek| seek.start);
-        let clip = target.map_or(ClockTime::ZERO, |target| target.saturating_sub(time));
-        self.clipped = self.clipped.saturating_add(clip);
-
+        let base = self.base(start, segment.due_now, running_time);
+        let clip = self.clip(start, time);
         let mut out = gst::FormattedSegment::<ClockTime>::new();
         if let Some(seek) = self.seek {
             out.set_rate(seek.rate);
             out.set_flags(seek.flags);
             out.set_stop(
                 seek.stop
-                    .and_then(|stop| stop.checked_sub(time))
-                    .map(|stop| start.saturating_add(stop)),
+                    .map(|stop| start.saturating_add(stop.saturating_sub(time))),
             );
         }
         out.set_start(start.saturating_add(clip));
@@ -207,28 +226,35 @@ impl Stream {
         out
     }
 
-    /// The running time of `start`, on the line that the first frame began.
-    fn live_line(
-        &mut self,
+    /// The running time of `start`: as much later than the segment before as the rewritten line is, by
+    /// the rate at which it is played. Of what that segment clipped, nothing has run.
+    fn base(
+        &self,
         start: ClockTime,
         due_now: bool,
         running_time: impl FnOnce() -> Option<ClockTime>,
     ) -> ClockTime {
-        let line = |anchor: Anchor| {
-            anchor
-                .running
-                .saturating_add(start.saturating_sub(anchor.start))
-        };
-        let due = self.anchor.map(line);
+        let due = self.current.as_ref().map(|before| {
+            let since = start.saturating_sub(before.start().unwrap_or_default());
+            let base = before.base().unwrap_or_default();
+            base.saturating_add(played(since, before.rate()))
+        });
         match due {
-            Some(due) if !due_now => due,
-            _ => {
-                // Never back: what was due before stays before.
-                let running = running_time().max(due).unwrap_or(ClockTime::ZERO);
-                self.anchor = Some(Anchor { running, start });
-                running
-            }
+            Some(due) if !(self.live && due_now) => due,
+            // Never back: what was due before stays before.
+            due if self.live => running_time().max(due).unwrap_or_default(),
+            _ => ClockTime::ZERO,
         }
+    }
+
+    /// How much of a segment is not shown: what is before the target of a seek, until the line has come
+    /// to that. After it, the same time may come again, when a clock is set back.
+    fn clip(&mut self, start: ClockTime, time: ClockTime) -> ClockTime {
+        let before = self.current.as_ref().and_then(|before| before.start());
+        let reached = before.is_some_and(|shown_from| start > shown_from);
+        self.target = self.target.filter(|target| !reached && time < *target);
+        self.target
+            .map_or(ClockTime::ZERO, |target| target.saturating_sub(time))
     }
 
     /// The next buffer of the data taken in.
@@ -243,6 +269,16 @@ impl Stream {
             None => self.seek?.start,
         }
     }
+}
+
+/// How long `time` of media takes at this rate.
+fn played(time: ClockTime, rate: f64) -> ClockTime {
+    if rate == 1.0 {
+        return time;
+    }
+    // What no number holds becomes the largest there is.
+    let nanos = (time.nseconds() as f64 / rate) as u64;
+    ClockTime::from_nseconds(nanos.min(ClockTime::MAX.nseconds()))
 }
 
 /// The data as buffers, without a copy.
@@ -278,6 +314,7 @@ fn buffers(data: Data) -> Vec<gst::Buffer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::TimestampSource;
     use bytes::Bytes;
 
     const SECOND: u64 = 1_000_000_000;
@@ -295,6 +332,7 @@ mod tests {
         Segment {
             start,
             time,
+            clock: TimestampSource::Producer,
             due_now: false,
         }
     }
@@ -306,7 +344,7 @@ mod tests {
     #[test]
     fn archive_runs_on_the_rewritten_line() {
         gst::init().unwrap();
-        let mut stream = Stream::new(false);
+        let mut stream = Stream::new(false, None);
         assert!(stream.add_data(data(None), no_clock).is_none());
         assert_eq!(stream.position(), None);
         for (start, time) in [(0, EPOCH), (5 * SECOND, EPOCH + 100 * SECOND)] {
@@ -331,7 +369,7 @@ mod tests {
     #[test]
     fn live_runs_from_the_first_frame_on() {
         gst::init().unwrap();
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         stream.set_segment(of(SECOND, EPOCH));
         let now = || Some(ClockTime::from_mseconds(400));
         let segment = stream.add_data(data(Some(SECOND)), now).unwrap();
@@ -346,7 +384,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_due_when_it_comes() {
         gst::init().unwrap();
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         let at = |ms| move || Some(ClockTime::from_mseconds(ms));
         stream.set_segment(of(0, EPOCH));
         stream.add_data(data(Some(0)), at(400)).unwrap();
@@ -367,8 +405,9 @@ mod tests {
     fn a_seek_clips_up_to_its_target() {
         gst::init().unwrap();
         let sought = |clips| {
-            Stream::new(false).sought(Seek {
+            Stream::new(false, None).sought(Seek {
                 start: Some(ClockTime::from_nseconds(EPOCH + 3 * SECOND)),
+                here: false,
                 stop: Some(ClockTime::from_nseconds(EPOCH + 10 * SECOND)),
                 endless: false,
                 rate: 2.0,
@@ -393,12 +432,19 @@ mod tests {
         assert_eq!(first.stop(), Some(seconds(8)));
         assert_eq!(first.rate(), 2.0);
         assert_eq!(stream.position(), first.time());
-        // What follows a hole is not clipped, and follows in running time.
+        // What follows a hole is not clipped, and follows in running time: 3 s at twice the rate.
         stream.set_segment(of(4 * SECOND, EPOCH + 7 * SECOND));
         let next = stream.add_data(data(Some(4 * SECOND)), no_clock).unwrap();
         assert_eq!(
             (next.start(), next.base()),
-            (Some(seconds(4)), Some(seconds(3)))
+            (Some(seconds(4)), Some(ClockTime::from_mseconds(1500)))
+        );
+        // Nor is what comes after the clock has been set back before the target.
+        stream.set_segment(of(6 * SECOND, EPOCH));
+        let next = stream.add_data(data(Some(6 * SECOND)), no_clock).unwrap();
+        assert_eq!(
+            (next.start(), next.base()),
+            (Some(seconds(6)), Some(ClockTime::from_mseconds(2500)))
         );
 
         let mut stream = sought(false);
@@ -412,10 +458,92 @@ mod tests {
     }
 
     #[test]
+    fn before_its_target_a_seek_clips_on() {
+        gst::init().unwrap();
+        let seconds = ClockTime::from_seconds;
+        let mut stream = Stream::new(false, None).sought(Seek {
+            start: Some(ClockTime::from_nseconds(EPOCH + 10 * SECOND)),
+            here: false,
+            stop: None,
+            endless: false,
+            rate: 1.0,
+            flags: gst::SegmentFlags::RESET,
+            clips: true,
+        });
+        let mut segment = |start, time| {
+            stream.set_segment(of(start, time));
+            let segment = stream.add_data(data(Some(start)), no_clock).unwrap();
+            (segment.start(), segment.base())
+        };
+        let none = Some(ClockTime::ZERO);
+        assert_eq!(segment(0, EPOCH), (Some(seconds(10)), none));
+        // A hole of 6 s after 2 s, and then the target after 2 s more.
+        let second = segment(2 * SECOND, EPOCH + 8 * SECOND);
+        assert_eq!(second, (Some(seconds(4)), none));
+        // Another after 5 s, of which 3 s have been shown.
+        let third = segment(7 * SECOND, EPOCH + 20 * SECOND);
+        assert_eq!(third, (Some(seconds(7)), Some(seconds(3))));
+        // A clock set back.
+        let last = segment(9 * SECOND, EPOCH);
+        assert_eq!(last, (Some(seconds(9)), Some(seconds(5))));
+    }
+
+    #[test]
+    fn live_at_another_rate_keeps_the_distance_too() {
+        gst::init().unwrap();
+        let mut stream = Stream::new(true, None).sought(Seek {
+            start: None,
+            here: false,
+            stop: None,
+            endless: false,
+            rate: 0.5,
+            flags: gst::SegmentFlags::RESET,
+            clips: true,
+        });
+        stream.set_segment(of(0, EPOCH));
+        let now = || Some(ClockTime::from_mseconds(400));
+        stream.add_data(data(Some(0)), now).unwrap();
+        stream.set_segment(of(2 * SECOND, EPOCH + 9 * SECOND));
+        let segment = stream.add_data(data(Some(2 * SECOND)), now).unwrap();
+        assert_eq!(segment.base(), Some(ClockTime::from_mseconds(4400)));
+    }
+
+    #[test]
+    fn the_position_stays_within_what_is_shown() {
+        gst::init().unwrap();
+        let epoch = |seconds| ClockTime::from_nseconds(EPOCH + seconds * SECOND);
+        let mut stream = Stream::new(false, None).sought(Seek {
+            start: Some(epoch(3)),
+            here: false,
+            stop: Some(epoch(5)),
+            endless: false,
+            rate: 1.0,
+            flags: gst::SegmentFlags::RESET,
+            clips: true,
+        });
+        stream.set_segment(of(0, EPOCH + 2 * SECOND));
+        for (pts, position) in [
+            (0, epoch(3)),
+            (2 * SECOND, epoch(4)),
+            (3 * SECOND, epoch(5) - NANOSECOND),
+            (9 * SECOND, epoch(5) - NANOSECOND),
+        ] {
+            stream.add_data(data(Some(pts)), no_clock);
+            assert_eq!(stream.position(), Some(position));
+        }
+        // What stands behind the stop altogether is not shown.
+        stream.set_segment(of(10 * SECOND, EPOCH + 20 * SECOND));
+        let next = stream.add_data(data(Some(10 * SECOND)), no_clock).unwrap();
+        assert_eq!(next.stop(), next.start());
+        assert_eq!(stream.position(), Some(epoch(20)));
+    }
+
+    #[test]
     fn a_stop_that_no_time_can_hold_is_the_last_there_is() {
         gst::init().unwrap();
-        let mut stream = Stream::new(false).sought(Seek {
+        let mut stream = Stream::new(false, None).sought(Seek {
             start: Some(ClockTime::from_nseconds(EPOCH)),
+            here: false,
             stop: Some(ClockTime::MAX),
             endless: false,
             rate: 1.0,
@@ -435,7 +563,7 @@ mod tests {
     #[test]
     fn live_without_a_clock_begins_at_once() {
         gst::init().unwrap();
-        let mut stream = Stream::new(true);
+        let mut stream = Stream::new(true, None);
         stream.set_segment(of(0, EPOCH));
         let segment = stream.add_data(data(Some(0)), no_clock).unwrap();
         assert_eq!(segment.base(), Some(ClockTime::ZERO));

@@ -327,7 +327,7 @@ mod tests {
             session_token: Some(Secret::new("hush".to_owned())),
             profile: Some("hush".to_owned()),
             role_arn: Some("hush".to_owned()),
-            external_id: Some("hush".to_owned()),
+            external_id: Some(Secret::new("hush".to_owned())),
             endpoint_url: Some("hush".to_owned()),
             data_endpoint_url: Some("hush".to_owned()),
             mode: Mode::Live,
@@ -372,7 +372,7 @@ mod tests {
             let settings = Settings {
                 stream_name: Some(name),
                 continuation_token: Some(token),
-                external_id: Some(external),
+                external_id: Some(Secret::new(external)),
                 start_selector: StartSelector::ContinuationToken,
                 latency,
                 max_gap,

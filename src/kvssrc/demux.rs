@@ -16,10 +16,8 @@
 //! must, or a seek would wait for the EOS that it is to interrupt.
 
 use super::CAT;
+use crate::kvsgetmediasrc::messages::TRACKS_CHANGED;
 use gst::{prelude::*, subclass::prelude::*};
-
-/// The event that the source sends between the last frame of the old tracks and the new document.
-const TRACKS_CHANGED: &str = "kvs-tracks-changed";
 
 /// The demuxers there are.
 #[derive(Debug, Default)]
@@ -43,6 +41,16 @@ struct Current {
 impl Demuxers {
     fn is_current(&self, element: &gst::Element) -> bool {
         self.current.as_ref().is_some_and(|c| c.element == *element)
+    }
+
+    /// A retired demuxer has sent its EOS. `false` if a flush has made away with that: one that has begun
+    /// by now. It waits for this thread before it stops, and one that begins later finds the demuxer
+    /// gone, and its pads at their end.
+    fn forget_retired(&mut self, element: &gst::Element) -> bool {
+        if !self.flushing {
+            self.retired.retain(|retired| retired != element);
+        }
+        !self.flushing
     }
 
     fn generation(&self) -> u32 {
@@ -244,26 +252,22 @@ impl super::imp::KvsSrc {
                     _ => return,
                 }
             };
-            if !self.end_pads(&element) {
+            self.end_pads(&element);
+            if !self.demuxers().forget_retired(&element) {
                 return;
             }
-            self.demuxers()
-                .retired
-                .retain(|retired| *retired != element);
             self.remove_element(&element);
         }
     }
 
-    /// Sends EOS on all pads of a demuxer; `false` if a flush made away with it.
-    fn end_pads(&self, element: &gst::Element) -> bool {
+    /// Sends EOS on all pads of a demuxer, as long as no flush makes away with it.
+    fn end_pads(&self, element: &gst::Element) {
         for pad in element.src_pads() {
-            self.end_pad(&pad);
-            // A flush waits for this thread to be out of there before it stops.
             if self.demuxers().flushing {
-                return false;
+                return;
             }
+            self.end_pad(&pad);
         }
-        true
     }
 
     /// The source is at its end. A demuxer that has seen no header makes an error of that; this is
@@ -319,5 +323,26 @@ impl super::imp::KvsSrc {
         if let Some(current) = current {
             self.remove_element(&current.element);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_keeps_what_it_has_to_flush() {
+        gst::init().unwrap();
+        let element = gst::ElementFactory::make("identity").build().unwrap();
+        let mut demuxers = Demuxers {
+            retired: vec![element.clone()],
+            flushing: true,
+            ..Demuxers::default()
+        };
+        assert!(!demuxers.forget_retired(&element));
+        assert_eq!(demuxers.retired, std::slice::from_ref(&element));
+        demuxers.flushing = false;
+        assert!(demuxers.forget_retired(&element));
+        assert!(demuxers.retired.is_empty());
     }
 }

@@ -6,14 +6,12 @@
 //!   `server-timestamp` and `producer-timestamp` (guint64 nanoseconds since the Unix epoch, left out
 //!   where unknown). Registered without tags, which is what parsers, filters and decoders copy.
 
+use crate::kvsgetmediasrc::messages::FRAGMENT;
 use gst::{prelude::*, subclass::prelude::*};
 use std::sync::LazyLock;
 
 /// The meta, and the name of its structure.
 const FRAGMENT_META: &str = "KvsFragmentMeta";
-
-/// The event that names the fragment.
-const FRAGMENT_EVENT: &str = "kvs-fragment";
 
 static UNIX: LazyLock<gst::Caps> =
     LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-unix"));
@@ -36,7 +34,7 @@ pub(super) struct Fragment {
 impl Fragment {
     /// The fragment that begins with this event; `None` if the event says nothing of one.
     pub(super) fn of(event: &gst::StructureRef) -> Option<Fragment> {
-        (event.name() == FRAGMENT_EVENT).then(|| Fragment {
+        (event.name() == FRAGMENT).then(|| Fragment {
             number: event.get("fragment-number").unwrap_or_default(),
             server_timestamp: event.get("server-timestamp").ok(),
             producer_timestamp: event.get("producer-timestamp").ok(),
@@ -118,7 +116,7 @@ mod tests {
     }
 
     fn fragment() -> Fragment {
-        let event = gst::Structure::builder(FRAGMENT_EVENT)
+        let event = gst::Structure::builder(FRAGMENT)
             .field("fragment-number", "123")
             .field("server-timestamp", 7u64)
             .build();

@@ -1,5 +1,9 @@
 use super::Config;
-use crate::{fragment::Head, item::GapKind, request::TimestampSource};
+use crate::{
+    fragment::Head,
+    item::{Bearings, GapKind},
+    request::TimestampSource,
+};
 
 /// A start this long before the end of what was delivered stays where it is: audio tails, open GOPs
 /// and jitter overlap by less, and shifting the line for them would make it drift.
@@ -52,12 +56,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock without a past.
+    /// A clock that has placed nothing.
     pub fn new(config: Config) -> Self {
+        let stretch = config.bearings.and_then(|bearings| bearings.stretch);
         Clock {
             config,
             anchor: None,
-            stretch: None,
+            stretch: stretch.map(|(wall, timecode)| Stretch { wall, timecode }),
             last_timecode: None,
             end: 0,
             now: 0,
@@ -74,6 +79,22 @@ impl Clock {
     pub(super) fn end_wall(&self) -> Option<u64> {
         self.anchor
             .map(|anchor| shifted(anchor.wall, signed(self.end) - signed(anchor.pts)))
+    }
+
+    /// The clock that the last fragment was placed by.
+    pub(super) fn source(&self) -> TimestampSource {
+        match self.stretch {
+            Some(_) => TimestampSource::Server,
+            None => TimestampSource::Producer,
+        }
+    }
+
+    /// For a clock that goes on from here.
+    pub(super) fn bearings(&self) -> Option<Bearings> {
+        Some(Bearings {
+            end: self.end_wall()?,
+            stretch: self.stretch.map(|stretch| (stretch.wall, stretch.timecode)),
+        })
     }
 
     /// Says that a frame ends here on the rewritten line.
@@ -214,11 +235,11 @@ impl Clock {
 
     /// Whether a cluster at `wall` is off the line, and how.
     fn off_line(&self, wall: u64, lead: i64) -> Option<GapKind> {
-        self.anchor?;
-        let ahead = self
-            .pts(wall)
-            .saturating_sub(lead)
-            .saturating_sub(signed(self.end));
+        let ahead = match self.anchor {
+            Some(_) => self.pts(wall).saturating_sub(signed(self.end)),
+            None => signed(wall).saturating_sub(signed(self.config.bearings?.end)),
+        };
+        let ahead = ahead.saturating_sub(lead);
         if ahead > signed(self.config.max_gap) {
             Some(GapKind::Hole)
         } else if ahead < -TOLERANCE {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ebml::{self, Block, Rope, Span, schema, write},
     fragment::{self, Head, Number},
-    item::{Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
+    item::{FragmentEnd, Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
 };
 use bytes::Bytes;
 
@@ -226,7 +226,10 @@ impl Continuous {
         self.cluster = None;
         if let Some(fragment) = self.fragment.take() {
             let start = fragment.head.start(fragment.first_pts);
-            items.push(Item::FragmentEnd(end.complete(start, fragment.frames)));
+            items.push(Item::FragmentEnd(FragmentEnd {
+                bearings: self.clock.bearings(),
+                ..end.complete(start, fragment.frames)
+            }));
         }
         Ok(())
     }
@@ -402,6 +405,7 @@ impl Continuous {
         items.push(Item::Segment(Segment {
             start: anchor.pts,
             time: anchor.wall,
+            clock: self.clock.source(),
             due_now: self.late,
         }));
         self.cluster = None;

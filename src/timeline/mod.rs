@@ -28,7 +28,7 @@ pub use connect::Mode as ConnectAudio;
 pub use continuous::{Continuous, Failure};
 pub use raw::Raw;
 
-use crate::request::TimestampSource;
+use crate::{item::Bearings, request::TimestampSource};
 
 /// How fragments are placed in time, and what is mended in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Config {
     pub follow_tracks: bool,
     /// What is done about mislabelled call audio.
     pub connect_audio: ConnectAudio,
+    /// Where the clocks stood at the end of the fragment that the stream goes on after, if it is known.
+    pub bearings: Option<Bearings>,
 }
 
 impl Config {
@@ -63,6 +65,7 @@ impl Default for Config {
             max_lateness: None,
             follow_tracks: false,
             connect_audio: ConnectAudio::default(),
+            bearings: None,
         }
     }
 }
