@@ -703,3 +703,67 @@ fn after_a_seek_a_demuxer_is_not_told_again() {
     assert!(reading.documents[0].tracks.is_empty());
     assert_eq!(again.frames(), first.frames());
 }
+
+#[test]
+fn tracks_in_another_order_are_the_same() {
+    let media = Synth::new()
+        .tracks([TrackSpec::aac(2), TrackSpec::h264(1)])
+        .fragments(5)
+        .each(|index, fragment| {
+            // As sessions of a producer differ, in what nobody asks for.
+            let tracks = std::mem::take(&mut fragment.tracks);
+            let spare = |track: TrackSpec| match index % 2 {
+                0 => track,
+                _ => TrackSpec {
+                    default_duration: Some(0),
+                    ..track
+                },
+            };
+            fragment.tracks = tracks.into_iter().map(spare).collect();
+        })
+        .build();
+    let outcome = receive(&media, &archive());
+    assert!(changes(&outcome).is_empty(), "{:?}", changes(&outcome));
+    assert_eq!(outcome.frames(), from_zero(frames(&media.frames())));
+    // Under other numbers they are the same as well.
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
+        .fragments(4)
+        .from_fragment(2, |fragment| {
+            fragment.tracks = vec![TrackSpec::aac(1), TrackSpec::h264(7)]
+        })
+        .build();
+    let outcome = receive(&media, &archive());
+    assert!(changes(&outcome).is_empty(), "{:?}", changes(&outcome));
+}
+
+#[test]
+fn tracks_of_a_fragment_without_frames_are_forgotten_with_it() {
+    let media = Synth::new()
+        .fragments(4)
+        .each(|index, fragment| match index {
+            0 => (),
+            1 => {
+                fragment.media = false;
+                fragment.tracks = vec![TrackSpec::h264(1).private(&[1, 2, 3, 4])];
+            }
+            _ => fragment.tracks = vec![TrackSpec::vp8(1)],
+        })
+        .build();
+    let config = Config {
+        timeline: timeline::Config {
+            follow_tracks: true,
+            ..archive().timeline
+        },
+        ..archive()
+    };
+    let outcome = receive(&media, &config);
+    let reading = mkv::read(&Bytes::from(outcome.bytes.clone()));
+    let tracks = |document: &mkv::Document| {
+        let elements = document.elements.iter();
+        elements.filter(|element| element.id == 0x1654_AE6B).count()
+    };
+    let found: Vec<usize> = reading.documents.iter().map(tracks).collect();
+    assert_eq!(found, [1, 1], "each document has its own");
+    assert_eq!(seen(&outcome).len(), 30);
+}

@@ -20,7 +20,7 @@ const LOOK_AHEAD: i64 = 100_000_000;
 /// The most bytes kept back for that.
 const LOOK_AHEAD_BYTES: usize = 1024 * 1024;
 
-/// The tracks of a fragment cannot follow those before it in one document.
+/// Why a fragment cannot be taken.
 #[derive(Debug)]
 pub enum Failure {
     /// What stands in the document is malformed.
@@ -272,20 +272,21 @@ impl Continuous {
             return Ok(());
         }
         let mut new = tracks::parse(element, &self.connect)?;
-        let numbers = tracks::match_up(&opened.tracks, &new);
-        if opened.tracks != new {
-            items.push(Item::TracksChanged(TracksChanged {
-                compatible: numbers.is_some(),
+        let changed = |opened: &Opened, new: &[Track], compatible| {
+            Item::TracksChanged(TracksChanged {
+                compatible,
                 old: opened.tracks.clone(),
-                new: new.clone(),
-            }));
-        }
-        let Some(numbers) = numbers else {
+                new: new.to_owned(),
+            })
+        };
+        let Some(numbers) = tracks::match_up(&opened.tracks, &new) else {
+            items.push(changed(opened, &new, false));
             let old = std::mem::take(&mut opened.tracks);
             if !self.follow_tracks {
                 return Err(Failure::Tracks { old, new });
             }
             self.opened = None;
+            self.new_tracks = None;
             self.paces.clear();
             return Ok(());
         };
@@ -293,10 +294,9 @@ impl Continuous {
             track.number = renumber(&numbers, track.number);
         }
         let data = tracks::data(element, &self.connect, &new)?;
-        let by_number = |track: &Track| track.number;
-        new.sort_by_key(by_number);
-        opened.tracks.sort_by_key(by_number);
+        new.sort_by_key(|track| track.number);
         if opened.tracks != new {
+            items.push(changed(opened, &new, true));
             opened.tracks = new;
             self.new_tracks = Some(data);
             items.push(Item::Opened(opened.clone()));
@@ -437,13 +437,14 @@ impl Continuous {
                 return Err(ebml::Error::new(ebml::ErrorKind::NoTracks, 0, &path).into());
             };
             write::element(&mut out, schema::INFO, &fragment.info);
-            let parsed = tracks::parse(tracks, &self.connect)?;
+            let mut parsed = tracks::parse(tracks, &self.connect)?;
             write::element(
                 &mut out,
                 schema::TRACKS,
                 &tracks::data(tracks, &self.connect, &parsed)?,
             );
             write::empty_cues(&mut out);
+            parsed.sort_by_key(|track| track.number);
             let opened = Opened {
                 scale: fragment.scale,
                 tracks: parsed,
