@@ -1,7 +1,7 @@
 //! What flows from the network to the streaming thread, in order.
 //!
-//! Timestamps are nanoseconds: `pts` and `running` ones on the rewritten zero-based line, the others
-//! since the Unix epoch.
+//! Timestamps are nanoseconds: a `pts` and where a segment starts on the rewritten zero-based line, the
+//! others since the Unix epoch.
 
 use bytes::Bytes;
 
@@ -208,7 +208,7 @@ pub struct Track {
 pub struct Opened {
     /// Nanoseconds a unit of time (`TimestampScale`). A demuxer reads it once.
     pub scale: u64,
-    /// The tracks.
+    /// The tracks, by their numbers.
     pub tracks: Vec<Track>,
 }
 
