@@ -108,7 +108,10 @@ impl Continuous {
     pub fn new(config: Config, opened: Option<Opened>) -> Self {
         Continuous {
             clock: Clock::new(config),
-            connect: Connect::new(config.connect_audio),
+            connect: Connect::new(
+                config.connect_audio,
+                opened.as_ref().map_or(&[], |opened| &opened.tracks),
+            ),
             out: Output::default(),
             follow_tracks: config.follow_tracks,
             opened,
