@@ -609,9 +609,8 @@ fn tracks_that_are_followed_begin_a_document_of_their_own() {
     }
 }
 
-#[test]
-fn live_frames_that_come_late_are_due_when_they_come() {
-    let media = Synth::new().fragments(5).build();
+/// What is received live of fragments that arrive at these times, in milliseconds, with a latency of 2 s.
+fn receive_live(media: &Synthetic, arrivals: &[u64]) -> Outcome {
     let config = Config {
         timeline: timeline::Config {
             max_lateness: Some(2000 * MS),
@@ -619,22 +618,26 @@ fn live_frames_that_come_late_are_due_when_they_come() {
         },
         ..live()
     };
-    // When the fragments arrive: the third is as late as it may be, the fourth later.
-    let receive = |arrivals: [u64; 5]| {
-        let mut receiver = Receiver::new(config.clone());
-        let mut items = Vec::new();
-        receiver.open();
-        for (fragment, arrival) in media.fragments.iter().zip(arrivals) {
-            receiver.arrives(arrival * MS);
-            receiver
-                .push(fragment.document.clone(), &mut items)
-                .unwrap();
-        }
-        Outcome::of(items)
-    };
-    let outcome = receive([7000, 9000, 13_000, 13_100, 15_000]);
+    let mut receiver = Receiver::new(config);
+    let mut items = Vec::new();
+    receiver.open();
+    for (fragment, arrival) in media.fragments.iter().zip(arrivals) {
+        receiver.arrives(arrival * MS);
+        receiver
+            .push(fragment.document.clone(), &mut items)
+            .unwrap();
+    }
+    receiver.finish(&mut items).unwrap();
+    Outcome::of(items)
+}
+
+#[test]
+fn live_frames_that_come_late_are_due_when_they_come() {
+    let media = Synth::new().fragments(5).build();
+    // The third is as late as it may be, the fourth later.
+    let outcome = receive_live(&media, &[7000, 9000, 13_000, 13_100, 15_000]);
     assert_eq!(segments(&outcome).len(), 1);
-    let outcome = receive([7000, 9000, 13_001, 13_100, 17_001]);
+    let outcome = receive_live(&media, &[7000, 9000, 13_001, 13_100, 17_001]);
     let segments = segments(&outcome);
     assert_eq!(segments.len(), 2);
     assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, true));
@@ -643,6 +646,88 @@ fn live_frames_that_come_late_are_due_when_they_come() {
         &seen(&outcome),
         &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
     );
+}
+
+/// Six fragments of 2 s, the clock of which steps by so much before the third.
+fn stepping(ms: i64) -> Synthetic {
+    Synth::new()
+        .fragments(6)
+        .from_fragment(2, move |fragment| {
+            let stepped = fragment.producer_timestamp_ms.saturating_add_signed(ms);
+            fragment.producer_timestamp_ms = stepped;
+            fragment.timecode_ms = stepped;
+        })
+        .build()
+}
+
+#[test]
+fn live_a_clock_that_steps_is_not_waited_for() {
+    for (step, kind) in [
+        (3_600_000, GapKind::Hole),
+        (10_000, GapKind::Hole),
+        (-3_600_000, GapKind::ClockBack),
+    ] {
+        let media = stepping(step);
+        let timestamps = |index: usize| media.fragments[index].producer_timestamp_ms;
+        // Arrivals keep their pace, but for jitter where the clock steps.
+        let outcome = receive_live(&media, &[7000, 9000, 12_500, 13_000, 15_000, 17_000]);
+        assert_eq!(kinds(&outcome), [kind], "{step}");
+        let frames = seen(&outcome);
+        assert_times(&frames, &wall(&media, timestamps));
+        let pts: Vec<u64> = frames.iter().map(|frame| frame.pts).collect();
+        assert_eq!(pts, (0..60).map(|n| n * 200).collect::<Vec<_>>(), "{step}");
+        let segments = segments(&outcome);
+        assert_eq!(segments.len(), 2, "{step}");
+        assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, false));
+    }
+}
+
+#[test]
+fn live_jitter_where_the_clock_steps_is_not_forgotten() {
+    // Each fragment comes as late as it may by the pace of the first two, and the last still later.
+    for step in [3_600_000, -3_600_000] {
+        let outcome = receive_live(
+            &stepping(step),
+            &[7000, 9000, 13_000, 15_000, 17_000, 19_001],
+        );
+        let due_now = segments(&outcome)
+            .iter()
+            .map(|s| s.due_now)
+            .collect::<Vec<_>>();
+        assert_eq!(due_now, [false, false, true], "{step}");
+        assert_eq!(kinds(&outcome)[1..], [GapKind::Late]);
+    }
+}
+
+#[test]
+fn live_a_clock_that_steps_while_nothing_comes() {
+    // The producer is away for half a minute, and comes back with another clock.
+    for step in [3_600_000, -3_600_000] {
+        let outcome = receive_live(
+            &stepping(step),
+            &[7000, 9000, 41_000, 43_000, 45_000, 47_000],
+        );
+        let segments = segments(&outcome);
+        assert_eq!(segments.len(), 2, "{step}");
+        assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, true));
+        assert_eq!(kinds(&outcome).len(), 1);
+    }
+}
+
+#[test]
+fn live_a_pause_of_the_producer_stays_a_hole() {
+    for pause in [10_000, 3_600_000u64] {
+        let media = stepping(pause as i64);
+        // With a second of jitter, both ways.
+        for jitter in [-1000, 0, 1000] {
+            let back = (11_000 + pause).saturating_add_signed(jitter);
+            let arrivals = [7000, 9000, back, 13_000 + pause, 15_000 + pause];
+            let outcome = receive_live(&media, &arrivals);
+            assert_eq!(segments(&outcome).len(), 1, "{pause} {jitter}");
+            assert_eq!(kinds(&outcome), [GapKind::Hole]);
+            assert_eq!(seen(&outcome)[20].pts, 4000 + pause);
+        }
+    }
 }
 
 #[test]

@@ -47,8 +47,9 @@ pub struct Clock {
     end: u64,
     /// The time of arrival of what is being placed, on a clock of the caller's.
     now: u64,
-    /// When the segment's first frame arrived.
-    anchored_at: u64,
+    /// When what stands at the anchor is due, on the clock of arrivals: where the line began, when its
+    /// first frame arrived.
+    due_at: u64,
 }
 
 impl Clock {
@@ -61,7 +62,7 @@ impl Clock {
             last_timecode: None,
             end: 0,
             now: 0,
-            anchored_at: 0,
+            due_at: 0,
         }
     }
 
@@ -87,27 +88,34 @@ impl Clock {
     }
 
     /// Begins a new segment: `wall` stands where the line has come to, or where it belongs if that is
-    /// later and it is no break, rounded up to a unit of `scale` nanoseconds that can be written.
-    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, breaks: bool) -> Anchor {
+    /// later and it is no break, rounded up to a unit of `scale` nanoseconds that can be written. `late`
+    /// says that it is due when it comes.
+    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, breaks: bool, late: bool) -> Anchor {
         let pts = match u64::try_from(self.pts(wall)) {
             Ok(pts) if !breaks => pts.max(self.end),
             _ => self.end,
         };
         let pts = pts.div_ceil(scale).saturating_mul(scale);
+        let due = |last: Anchor| {
+            self.due_at
+                .saturating_add(pts)
+                .saturating_sub(last.pts)
+                .max(if late { self.now } else { 0 })
+        };
+        self.due_at = self.anchor.map_or(self.now, due);
         let anchor = Anchor { pts, wall };
         self.anchor = Some(anchor);
-        self.anchored_at = self.now;
         anchor
     }
 
-    /// Whether what stands at `wall` arrives too late for it.
-    fn is_late(&self, wall: u64) -> bool {
-        let (Some(anchor), Some(most)) = (self.anchor, self.config.max_lateness) else {
-            return false;
-        };
-        let due = self.pts(wall).saturating_sub(signed(anchor.pts));
-        let since = signed(self.now.saturating_sub(self.anchored_at));
-        since.saturating_sub(due) > signed(most)
+    /// How long after it is due what stands at `pts` arrives; negative if it comes before. Downstream
+    /// keeps to the line that the first frame began, so an anchor does not change what is due.
+    fn lateness(&self, pts: i64) -> i64 {
+        let Some(anchor) = self.anchor else { return 0 };
+        let due = pts.saturating_sub(signed(anchor.pts));
+        signed(self.now)
+            .saturating_sub(signed(self.due_at))
+            .saturating_sub(due)
     }
 
     /// A wall-clock time on the rewritten line; negative if it is before its beginning.
@@ -170,8 +178,16 @@ impl Clock {
                 (kind, kind)
             }
         });
-        let breaks = self.breaks(off.map(|(_, kind)| kind));
-        let late = self.is_late(wall);
+        let breaks = self.breaks(wall, off.map(|(_, kind)| kind));
+        let stands = if breaks {
+            signed(self.end)
+        } else {
+            self.pts(wall)
+        };
+        let late = self
+            .config
+            .max_lateness
+            .is_some_and(|most| self.lateness(stands) > signed(most));
         Place {
             wall,
             gap: interrupted
@@ -187,7 +203,7 @@ impl Clock {
     /// Places a later cluster of the same fragment, likewise; `wall` is the time of its timecode.
     pub(super) fn place_next(&self, wall: u64, lead: i64) -> Place {
         let gap = self.off_line(wall, lead);
-        let breaks = self.breaks(gap);
+        let breaks = self.breaks(wall, gap);
         Place {
             wall,
             gap,
@@ -197,9 +213,21 @@ impl Clock {
         }
     }
 
-    /// Whether the line breaks where a cluster is off it in this way.
-    fn breaks(&self, off: Option<GapKind>) -> bool {
-        off.is_some_and(|kind| kind != GapKind::Hole || self.config.close_holes)
+    /// Whether the line breaks where a cluster at `wall` is off it in this way.
+    ///
+    /// Live, a hole stays: what follows it comes as late as it is long. What comes long before its time
+    /// follows no pause but a clock that stepped, and would be waited for in vain.
+    fn breaks(&self, wall: u64, off: Option<GapKind>) -> bool {
+        match off {
+            None => false,
+            Some(GapKind::Hole) if !self.config.close_holes => {
+                self.config.max_lateness.is_some_and(|most| {
+                    let most = most.saturating_add(self.config.max_gap);
+                    self.lateness(self.pts(wall)) < -signed(most)
+                })
+            }
+            Some(_) => true,
+        }
     }
 
     fn begin_stretch(&mut self, head: &Head, timecode: u64, lead: i64) -> (u64, Option<GapKind>) {

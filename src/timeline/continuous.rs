@@ -396,7 +396,9 @@ impl Continuous {
             .opened
             .as_ref()
             .map_or(Info::DEFAULT_SCALE, |opened| opened.scale);
-        let anchor = self.clock.set_anchor(earliest, scale, self.breaks);
+        let anchor = self
+            .clock
+            .set_anchor(earliest, scale, self.breaks, self.late);
         self.out.bytes(rope, header);
         self.out.flush(rope, items);
         items.push(Item::Segment(Segment {
