@@ -211,6 +211,69 @@ fn a_hole_is_closed_in_an_archive_and_shown_in_stream_time() {
     assert_eq!(outcome.gaps(), [&gap]);
 }
 
+/// Fragments of one frame each, so many milliseconds apart, of which nothing says how long it lasts.
+fn single_frames(distances: &'static [u64]) -> Synthetic {
+    Synth::new()
+        .fragments(distances.len() + 1)
+        .frames(1)
+        .each(|index, fragment| {
+            let time = START + distances[..index].iter().sum::<u64>();
+            fragment.producer_timestamp_ms = time;
+            fragment.timecode_ms = time;
+        })
+        .build()
+}
+
+#[test]
+fn single_frames_last_as_long_as_their_pace_shows() {
+    use GapKind::Hole;
+    const MINUTES: u64 = 10 * 60_000;
+    for (distances, expected, gaps) in [
+        // Of the first nothing is known: it lasts as long as a hole may.
+        (&[2000; 4][..], &[0, 1000, 3000, 5000, 7000][..], 1),
+        (&[1000; 4], &[0, 1000, 2000, 3000, 4000], 0),
+        // Nobody waits that long for a frame.
+        (&[MINUTES; 4], &[0, 1000, 2000, 3000, 4000], 4),
+        // Events: one that comes sooner than those before does not come too early.
+        (
+            &[9000, 5000, 2000, 60_000],
+            &[0, 1000, 6000, 8000, 11_000],
+            2,
+        ),
+        // A pause of a time-lapse.
+        (&[2000, 2000, 60_000, 2000], &[0, 1000, 3000, 5000, 7000], 2),
+    ] {
+        let media = single_frames(distances);
+        let outcome = receive(&media, &archive());
+        let frames = seen(&outcome);
+        let pts: Vec<u64> = frames.iter().map(|frame| frame.pts).collect();
+        assert_eq!(pts, expected, "{distances:?}");
+        assert_eq!(kinds(&outcome), vec![Hole; gaps], "{distances:?}");
+        assert_times(
+            &frames,
+            &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_says_nothing_of_the_pace() {
+    // 200 ms a frame; the third fragment begins 5 ms after where the last frame of the second stands,
+    // by a clock that goes back by as much as takes it there, and the fourth after a hole.
+    let media = Synth::new()
+        .fragments(4)
+        .each(|index, fragment| {
+            let shift = [0, 0, -195, 10_000][index];
+            let time = fragment.producer_timestamp_ms;
+            fragment.producer_timestamp_ms = time.saturating_add_signed(shift);
+            fragment.timecode_ms = fragment.producer_timestamp_ms;
+        })
+        .build();
+    let outcome = receive(&media, &archive());
+    assert_eq!(kinds(&outcome), [GapKind::ClockBack, GapKind::Hole]);
+    assert_eq!(seen(&outcome)[30].pts, 6000);
+}
+
 #[test]
 fn a_producer_that_starts_again_leaves_the_line_unbroken() {
     let restart = |lost: u64| {

@@ -1,9 +1,16 @@
-use super::Config;
+use super::{
+    Config,
+    pace::{Length, PACE_MAX},
+};
 use crate::{fragment::Head, item::GapKind, request::TimestampSource};
 
 /// A start this long before the end of what was delivered stays where it is: audio tails, open GOPs
 /// and jitter overlap by less, and shifting the line for them would make it drift.
 const TOLERANCE: i64 = 100_000_000;
+
+/// A frame is taken to fill so much of what the pace of its track gives it. Where frames are further
+/// apart they may be irregular: one that comes sooner has not gone back in time.
+const FILLED: u64 = 1_000_000_000;
 
 /// 2000-01-01, in nanoseconds since the Unix epoch: what is earlier is a relative clock or none.
 const PLAUSIBLE: u64 = 946_684_800 * 1_000_000_000;
@@ -44,7 +51,12 @@ pub struct Clock {
     anchor: Option<Anchor>,
     stretch: Option<Stretch>,
     last_timecode: Option<u64>,
+    /// Where the last frame ends, as far as that is known.
     end: u64,
+    /// Nothing says how long the frame lasts that begins there.
+    open_ended: bool,
+    /// Up to here the line is surely filled.
+    filled: u64,
     /// The time of arrival of what is being placed, on a clock of the caller's.
     now: u64,
     /// When what stands at the anchor is due, on the clock of arrivals: where the line began, when its
@@ -61,6 +73,8 @@ impl Clock {
             stretch: None,
             last_timecode: None,
             end: 0,
+            open_ended: false,
+            filled: 0,
             now: 0,
             due_at: 0,
         }
@@ -73,13 +87,39 @@ impl Clock {
 
     /// The wall-clock time of the end of the last frame, if anything was placed.
     pub(super) fn end_wall(&self) -> Option<u64> {
-        self.anchor
-            .map(|anchor| shifted(anchor.wall, signed(self.end) - signed(anchor.pts)))
+        self.anchor.map(|_| self.wall(self.end))
     }
 
-    /// Says that a frame ends here on the rewritten line.
-    pub(super) fn extend(&mut self, end: u64) {
-        self.end = self.end.max(end);
+    /// The wall-clock time of what stands at `pts` in the segment under way.
+    pub(super) fn wall(&self, pts: u64) -> u64 {
+        self.anchor.map_or(0, |anchor| {
+            shifted(anchor.wall, signed(pts).saturating_sub(signed(anchor.pts)))
+        })
+    }
+
+    /// Says that a frame stands at `pts` on the rewritten line, and how long it lasts.
+    pub(super) fn extend(&mut self, pts: u64, length: Length) {
+        let (lasts, fills) = match length {
+            Length::Told(lasts) => (lasts, lasts),
+            Length::Paced(lasts) => (lasts, lasts.min(FILLED)),
+            Length::Unknown => (0, 0),
+        };
+        let end = pts.saturating_add(lasts);
+        if end >= self.end {
+            self.end = end;
+            self.open_ended = length == Length::Unknown;
+        }
+        self.filled = self.filled.max(pts.saturating_add(fills));
+    }
+
+    /// Where the line goes on if it breaks here.
+    fn resumes_at(&self) -> u64 {
+        // Live, there is no time to give away.
+        let lasts = match self.open_ended && self.config.close_holes {
+            true => self.config.max_gap.min(PACE_MAX),
+            false => 0,
+        };
+        self.end.saturating_add(lasts)
     }
 
     /// Says what time it is when the next bytes arrive, in nanoseconds since any moment.
@@ -92,8 +132,8 @@ impl Clock {
     /// says that it is due when it comes.
     pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, breaks: bool, late: bool) -> Anchor {
         let pts = match u64::try_from(self.pts(wall)) {
-            Ok(pts) if !breaks => pts.max(self.end),
-            _ => self.end,
+            Ok(pts) if !breaks => pts.max(self.filled),
+            _ => self.resumes_at(),
         };
         let pts = pts.div_ceil(scale).saturating_mul(scale);
         let due = |last: Anchor| {
@@ -180,7 +220,7 @@ impl Clock {
         });
         let breaks = self.breaks(wall, off.map(|(_, kind)| kind));
         let stands = if breaks {
-            signed(self.end)
+            signed(self.resumes_at())
         } else {
             self.pts(wall)
         };
@@ -243,13 +283,10 @@ impl Clock {
     /// Whether a cluster at `wall` is off the line, and how.
     fn off_line(&self, wall: u64, lead: i64) -> Option<GapKind> {
         self.anchor?;
-        let ahead = self
-            .pts(wall)
-            .saturating_sub(lead)
-            .saturating_sub(signed(self.end));
-        if ahead > signed(self.config.max_gap) {
+        let pts = self.pts(wall).saturating_sub(lead);
+        if pts.saturating_sub(signed(self.end)) > signed(self.config.max_gap) {
             Some(GapKind::Hole)
-        } else if ahead < -TOLERANCE {
+        } else if pts.saturating_sub(signed(self.filled)) < -TOLERANCE {
             Some(GapKind::ClockBack)
         } else {
             None

@@ -396,6 +396,9 @@ impl Continuous {
             .opened
             .as_ref()
             .map_or(Info::DEFAULT_SCALE, |opened| opened.scale);
+        if self.clock.end_wall().is_some_and(|end| earliest < end) {
+            self.paces.interrupt();
+        }
         let anchor = self
             .clock
             .set_anchor(earliest, scale, self.breaks, self.late);
@@ -481,8 +484,9 @@ impl Continuous {
         self.out.frame(pts);
         let number = renumber(&self.numbers, block.track);
         let tracks = self.opened.as_ref().map_or(&[][..], |o| &o.tracks);
-        let duration = self.paces.duration(block, of_fragment, number, tracks, pts);
-        self.clock.extend(pts.saturating_add(duration));
+        let wall = self.clock.wall(pts);
+        let length = self.paces.length(block, of_fragment, number, tracks, wall);
+        self.clock.extend(pts, length);
     }
 
     /// The time of the cluster as written, and what to write as the block's offset from it; `None`

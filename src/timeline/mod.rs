@@ -13,6 +13,13 @@
 //! - The wall clock travels in the TIME segment, which the demuxer forwards exactly when it stands
 //!   between a cluster's size and its `Timestamp`, after a new `Segment` header.
 //!
+//! Where an archive's line breaks, it goes on at the end of the last frame. A frame lasts as long as the
+//! stream says, or as the pace of its track shows: the shortest distance of its frames, by the wall
+//! clock, so that a picture every two seconds is shown for two seconds each, and is no row of holes. A
+//! distance of more than ten seconds is no pace: of a time-lapse with a picture every ten minutes, as of
+//! single events, nobody waits for the next. Where nothing tells, the frame before a break lasts as long
+//! as a hole may, [`max_gap`](Config::max_gap).
+//!
 //! [`Raw`] passes the service's bytes instead.
 
 mod clock;
