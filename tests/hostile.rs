@@ -455,6 +455,58 @@ fn a_frame_that_lasts_for_ever_does_not_stop_the_line() {
 }
 
 #[test]
+fn a_duration_is_rewritten_wherever_it_stands_in_its_group() {
+    let group = |children: &[(schema::Id, &[u8])]| {
+        let (mut data, mut out) = (Vec::new(), Vec::new());
+        for (id, bytes) in children {
+            ebml::write::element(&mut data, *id, bytes);
+        }
+        ebml::write::element(&mut out, schema::BLOCK_GROUP, &data);
+        out
+    };
+    let block = (schema::BLOCK, &[0x81, 0, 0, 0, 7][..]);
+    let (duration, back) = (
+        (schema::BLOCK_DURATION, &[0x12, 0x34][..]),
+        (schema::REFERENCE_BLOCK, &[0xFF][..]),
+    );
+    for children in [
+        [block, duration, back],
+        [duration, block, back],
+        [back, duration, block],
+        [block, back, duration],
+    ] {
+        let mut data = Vec::new();
+        ebml::write::unsigned(&mut data, schema::TIMESTAMP, 5);
+        data.extend(group(&children));
+        let mut clusters = Vec::new();
+        ebml::write::element(&mut clusters, schema::CLUSTER, &data);
+        let first = document(&scale(1000), &track(1), &[], &cluster(0, &[(0, None)]));
+        let second = document(&scale(1_000_000), &track(1), &[], &clusters);
+        let outcome = received([first, second].concat());
+        let written = 0x1234u32 * 1000;
+        let children = children.map(|(id, bytes)| (id, bytes.to_vec()));
+        let expected = children.map(|(id, bytes)| match id {
+            schema::BLOCK_DURATION => (id, written.to_be_bytes()[1..].to_vec()),
+            _ => (id, bytes),
+        });
+        let mut reader = Reader::default();
+        reader.push(outcome.bytes.into());
+        let mut found = Vec::new();
+        while let Some(event) = reader.next().unwrap() {
+            let Event::Element { id, data, .. } = event else {
+                continue;
+            };
+            if id == schema::BLOCK_GROUP {
+                let data = reader.rope().bytes(data);
+                let children = ebml::children(&data, 0).map(|child| child.unwrap());
+                found.extend(children.map(|child| (child.id, child.data.to_vec())));
+            }
+        }
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
 fn no_frame_stands_before_its_segment() {
     let fragment = |ms: u64, offsets: &[i16]| {
         let stamp = [(

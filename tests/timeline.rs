@@ -5,6 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use gstkvsgetmedia::{
+    ebml::{self, schema},
     error::ErrorKind,
     item::{Gap, GapKind, Item, Segment, TracksChanged},
     receiver::{Config, Flow, Receiver},
@@ -13,7 +14,7 @@ use gstkvsgetmedia::{
 };
 use kvs_local::{
     Timecodes, mkv,
-    synth::{Synth, Synthetic, TrackSpec},
+    synth::{Blocks, Synth, Synthetic, TrackSpec},
 };
 
 const MS: u64 = 1_000_000;
@@ -408,6 +409,60 @@ fn time_scales_may_differ() {
             );
         }
         assert_eq!(segments(&outcome).len(), 1);
+    }
+}
+
+/// The `BlockDuration` of every group that has one, in units.
+fn durations(outcome: &Outcome) -> Vec<u64> {
+    let mut reader = ebml::Reader::default();
+    reader.push(Bytes::from(outcome.bytes.clone()));
+    let mut durations = Vec::new();
+    while let Some(event) = reader.next().unwrap() {
+        let ebml::Event::Element {
+            id: schema::BLOCK_GROUP,
+            data,
+            ..
+        } = event
+        else {
+            continue;
+        };
+        for child in ebml::children(&reader.rope().bytes(data), 0) {
+            let child = child.unwrap();
+            if child.id == schema::BLOCK_DURATION {
+                durations.extend(ebml::unsigned(child.data));
+            }
+        }
+    }
+    durations
+}
+
+#[test]
+fn durations_are_in_the_scale_that_was_told_first() {
+    for scales in [
+        [1_000_000, 100_000],
+        [100_000, 1_000_000],
+        [1_000_000, 2_000_000],
+        [1_000_000, 1_000_000],
+    ] {
+        let media = Synth::new()
+            .fragments(6)
+            .frames(5)
+            .blocks(Blocks::Mixed)
+            .each(move |index, fragment| {
+                fragment.timescale = scales[index % 2];
+                // The fourth comes after a hole: its first frames are kept back.
+                let hole = if index >= 3 { 60_000 } else { 0 };
+                fragment.producer_timestamp_ms += hole;
+                fragment.timecode_ms += hole;
+            })
+            .build();
+        for chunk in [7, 64 * 1024] {
+            let outcome = uncut(&media, &archive(), chunk);
+            assert_eq!(segments(&outcome).len(), 2);
+            let found = durations(&outcome);
+            assert_eq!(found, vec![400 * MS / scales[0]; 12], "{scales:?}");
+            assert_eq!(seen(&outcome).len(), 30);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     tracks::{self, Info, Numbers},
 };
 use crate::{
-    ebml::{self, Block, Rope, Span, schema, write},
+    ebml::{self, Block, BlockDuration, Rope, Span, schema, write},
     fragment::{self, Head, Number},
     item::{Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
 };
@@ -477,7 +477,8 @@ impl Continuous {
         let (timecode, offset) = self
             .offset(block, scale)
             .unwrap_or_else(|| self.open_cluster(block, scale, rope, items));
-        self.write_bytes(block, offset, bytes, rope);
+        let duration = rescaled(block, of_fragment, scale);
+        self.write_bytes(block, offset, duration, bytes, rope);
         let pts = timecode
             .saturating_add_signed(offset.into())
             .saturating_mul(scale);
@@ -571,34 +572,46 @@ impl Continuous {
         items.push(Item::FragmentStart(start));
     }
 
-    fn write_bytes(&mut self, block: &Block, offset: i16, bytes: Option<Bytes>, rope: &Rope) {
-        let track = renumber(&self.numbers, block.track);
-        let as_served = offset == block.offset && track == block.track;
-        let head_len = (block.time_at + 2 - block.span.start) as usize;
-        match bytes {
-            None if as_served => self.out.span(rope, block.span),
-            None => {
-                let head = Span {
-                    start: block.span.start,
-                    end: block.time_at + 2,
-                };
-                self.out
-                    .bytes(rope, patched(block, &rope.bytes(head), track, offset));
-                self.out.span(
-                    rope,
-                    Span {
-                        start: head.end,
-                        end: block.span.end,
-                    },
-                );
-            }
-            Some(bytes) if as_served => self.out.bytes(rope, bytes),
+    fn write_bytes(
+        &mut self,
+        block: &Block,
+        offset: i16,
+        duration: Option<(BlockDuration, Vec<u8>)>,
+        bytes: Option<Bytes>,
+        rope: &Rope,
+    ) {
+        let out = &mut self.out;
+        let as_served = |out: &mut Output, start: u64, end: u64| match &bytes {
+            _ if start == end => (),
+            None => out.span(rope, Span { start, end }),
             Some(bytes) => {
-                self.out
-                    .bytes(rope, patched(block, &bytes[..head_len], track, offset));
-                self.out.bytes(rope, bytes.slice(head_len..));
+                let at = |offset: u64| (offset - block.span.start) as usize;
+                out.bytes(rope, bytes.slice(at(start)..at(end)));
             }
+        };
+        let track = renumber(&self.numbers, block.track);
+        if offset == block.offset && track == block.track && duration.is_none() {
+            return as_served(out, block.span.start, block.span.end);
         }
+        let head = Span {
+            start: block.span.start,
+            end: block.time_at + 2,
+        };
+        let served = match &bytes {
+            None => rope.bytes(head),
+            Some(bytes) => bytes.slice(..head.len() as usize),
+        };
+        let patched = patched(block, &served, track, offset, duration.as_ref());
+        out.bytes(rope, patched);
+        let mut at = head.end;
+        if let Some((old, new)) = duration
+            && old.span.start >= at
+        {
+            as_served(out, at, old.span.start);
+            out.bytes(rope, new.into());
+            at = old.span.end;
+        }
+        as_served(out, at, block.span.end);
     }
 
     /// The wall-clock time of a block.
@@ -617,17 +630,44 @@ impl Continuous {
     }
 }
 
-/// The beginning of a block up to its time, with another track number and another time. A number that
-/// does not fit where the one served stands is left alone; the service's tracks are three at most.
-fn patched(block: &Block, head: &[u8], track: u64, offset: i16) -> Bytes {
-    let (before, len) = (
-        (block.track_at - block.span.start) as usize,
-        (block.time_at - block.track_at) as usize,
-    );
+/// The `BlockDuration` of a block, and what is written in its place where its fragment has another
+/// scale than a demuxer was told of.
+fn rescaled(block: &Block, from: u64, to: u64) -> Option<(BlockDuration, Vec<u8>)> {
+    let duration = block.duration.filter(|_| from != to)?;
+    let nanos = duration.units.saturating_mul(from);
+    let mut out = Vec::new();
+    let units = nanos.saturating_add(to / 2) / to.max(1);
+    write::unsigned(&mut out, schema::BLOCK_DURATION, units);
+    Some((duration, out))
+}
+
+/// The beginning of a block up to its time, with another track number and another time, and in a group
+/// that holds another duration. A number that does not fit where the one served stands is left alone;
+/// the service's tracks are three at most.
+fn patched(
+    block: &Block,
+    head: &[u8],
+    track: u64,
+    offset: i16,
+    duration: Option<&(BlockDuration, Vec<u8>)>,
+) -> Bytes {
+    let at = |offset: u64| (offset - block.span.start) as usize;
     let mut out = Vec::with_capacity(head.len());
-    out.extend_from_slice(&head[..before]);
-    if !write::vint(&mut out, track, len) {
-        out.extend_from_slice(&head[before..before + len]);
+    let mut from = block.span.start;
+    if let Some((old, new)) = duration {
+        let others = block.span.end - old.group - old.span.len();
+        write::id(&mut out, schema::BLOCK_GROUP);
+        write::size(&mut out, others + new.len() as u64);
+        from = old.group;
+        if old.span.end <= block.track_at {
+            out.extend_from_slice(&head[at(from)..at(old.span.start)]);
+            out.extend_from_slice(new);
+            from = old.span.end;
+        }
+    }
+    out.extend_from_slice(&head[at(from)..at(block.track_at)]);
+    if !write::vint(&mut out, track, (block.time_at - block.track_at) as usize) {
+        out.extend_from_slice(&head[at(block.track_at)..at(block.time_at)]);
     }
     out.extend_from_slice(&offset.to_be_bytes());
     out.into()

@@ -56,18 +56,23 @@ impl Paces {
         tracks: &[Track],
         wall: u64,
     ) -> Length {
-        let of_block = block.duration.map(|units| units.saturating_mul(scale));
-        let default = || {
-            let mut tracks = tracks.iter().filter(|track| track.number == number);
-            tracks.find_map(|track| track.default_duration)
-        };
-        of_block
-            .filter(believable)
-            .or_else(|| {
-                let of_track = default()?.saturating_mul(block.frames.into());
-                Some(of_track).filter(believable)
-            })
-            .map_or_else(|| self.pace(number, wall), Length::Told)
+        let told = block.duration;
+        let of_block = told
+            .map(|duration| duration.units.saturating_mul(scale))
+            .filter(believable);
+        let mut tracks = tracks.iter().filter(|track| track.number == number);
+        let of_track = tracks
+            .find_map(|track| track.default_duration)
+            .map(|default| default.saturating_mul(block.frames.into()))
+            .filter(believable);
+        match of_track {
+            Some(of_track) => Length::Told(of_block.unwrap_or(of_track)),
+            // Blocks that say so may stand among others that do not.
+            None => {
+                let paced = self.pace(number, wall);
+                of_block.map_or(paced, Length::Told)
+            }
+        }
     }
 
     fn pace(&mut self, track: u64, wall: u64) -> Length {
