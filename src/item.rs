@@ -57,6 +57,9 @@ pub struct Data {
     pub pts: Option<u64>,
     /// How many blocks it completes.
     pub frames: u32,
+    /// How much of the body was used up for it, what was left out included: `pieces` may keep all of
+    /// that in memory.
+    pub consumed: usize,
 }
 
 impl Data {

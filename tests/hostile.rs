@@ -160,6 +160,44 @@ fn a_slice_does_not_pin_what_it_was_cut_from() {
     assert!(pinned <= 2, "{pinned} chunks are kept in memory");
 }
 
+#[test]
+fn neither_what_is_kept_back_nor_what_is_said_of_tracks_pins_what_it_was_cut_from() {
+    // Blocks at one time, of which each may be the first of the segment, with Voids; and codec private
+    // data that is most of its chunk.
+    let (mut entry, mut tracks) = (Vec::new(), Vec::new());
+    ebml::write::unsigned(&mut entry, schema::TRACK_NUMBER, 1);
+    ebml::write::element(&mut entry, schema::CODEC_PRIVATE, &[7; 8192]);
+    ebml::write::element(&mut tracks, schema::TRACK_ENTRY, &entry);
+    let head = document(
+        &[],
+        &tracks,
+        &[],
+        &[&CLUSTER[..], &[0xE7, 0x81, 0]].concat(),
+    );
+    let mut chunks = vec![Bytes::from(head)];
+    for _ in 0..10 {
+        let mut chunk = Vec::new();
+        ebml::write::element(&mut chunk, schema::SIMPLE_BLOCK, &[0x81; 8192]);
+        chunk[12..14].fill(0);
+        chunks.push(chunk.into());
+    }
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
+    let mut items = Vec::new();
+    receiver.open();
+    for chunk in &chunks {
+        receiver.push(chunk.clone(), &mut items).unwrap();
+    }
+    let pinned = |chunks: &[Bytes]| chunks.iter().filter(|chunk| !chunk.is_unique()).count();
+    assert!(items.is_empty(), "all of it is kept back");
+    assert_eq!(pinned(&chunks[1..10]), 0);
+    receiver.finish(&mut items).unwrap();
+    assert_eq!(Outcome::of(items.clone()).frames().len(), 10);
+    drop(receiver);
+    let opened = items.iter().any(|item| matches!(item, Item::Opened(_)));
+    assert!(opened);
+    assert_eq!(pinned(&chunks), 0);
+}
+
 /// Cuts bytes into chunks of the given sizes, over and over.
 fn in_chunks(bytes: &Bytes, sizes: &[usize]) -> Vec<Bytes> {
     let mut chunks = Vec::new();

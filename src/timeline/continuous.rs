@@ -355,7 +355,7 @@ impl Continuous {
         rope: &Rope,
         items: &mut Vec<Item>,
     ) -> Result<(), Failure> {
-        let bytes = rope.bytes(block.span);
+        let bytes = rope.copy(block.span);
         let wall = self.wall(timecode, block);
         self.held_from = self.held_from.min(wall);
         self.held_bytes += bytes.len() + size_of::<Held>();
