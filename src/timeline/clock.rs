@@ -127,12 +127,12 @@ impl Clock {
         self.now = now;
     }
 
-    /// Begins a new segment: `wall` stands where the line has come to, or where it belongs if that is
-    /// later and it is no break, rounded up to a unit of `scale` nanoseconds that can be written. `late`
-    /// says that it is due when it comes.
-    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, breaks: bool, late: bool) -> Anchor {
+    /// Begins a new segment with the cluster that belongs at `place`: `wall` stands where the line has
+    /// come to, or where it belongs if that is later and it is no break, rounded up to a unit of `scale`
+    /// nanoseconds that can be written.
+    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, place: &Place) -> Anchor {
         let pts = match u64::try_from(self.pts(wall)) {
-            Ok(pts) if !breaks => pts.max(self.filled),
+            Ok(pts) if !place.breaks => pts.max(self.filled),
             _ => self.resumes_at(),
         };
         let pts = pts.div_ceil(scale).saturating_mul(scale);
@@ -140,7 +140,7 @@ impl Clock {
             self.due_at
                 .saturating_add(pts)
                 .saturating_sub(last.pts)
-                .max(if late { self.now } else { 0 })
+                .max(if place.late { self.now } else { 0 })
         };
         self.due_at = self.anchor.map_or(self.now, due);
         let anchor = Anchor { pts, wall };

@@ -2,23 +2,18 @@ use super::{
     Config,
     clock::{Clock, Place, shifted, signed},
     connect::Connect,
+    look_ahead::{Held, LookAhead},
     output::Output,
     pace::Paces,
+    rewrite::Rewrite,
     tracks::{self, Info, Numbers},
 };
 use crate::{
-    ebml::{self, Block, BlockDuration, Rope, Span, schema, write},
+    ebml::{self, Block, Rope, schema, write},
     fragment::{self, Head, Number},
     item::{Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
 };
 use bytes::Bytes;
-
-/// Where a segment begins, frames of the first cluster may come in another order than they are shown
-/// in. So many nanoseconds of it are looked at before the earliest frame is believed to be known.
-const LOOK_AHEAD: i64 = 100_000_000;
-
-/// The most bytes kept back for that.
-const LOOK_AHEAD_BYTES: usize = 1024 * 1024;
 
 /// Why a fragment cannot be taken.
 #[derive(Debug)]
@@ -63,14 +58,6 @@ struct Cluster {
     written: Option<(u64, i64)>,
 }
 
-/// A block that waits for the segment to be anchored.
-#[derive(Debug)]
-struct Held {
-    timecode: u64,
-    block: Block,
-    bytes: Bytes,
-}
-
 /// Makes one continuous document of many; see the [module](super) for its rules.
 #[derive(Debug)]
 pub struct Continuous {
@@ -88,15 +75,8 @@ pub struct Continuous {
     fragment: Option<Fragment>,
     last_number: Option<Number>,
     cluster: Option<Cluster>,
-    held: Vec<Held>,
-    /// The earliest time in `held`, and what that takes up.
-    held_from: u64,
-    held_bytes: usize,
-    holding: bool,
-    undecided: bool,
-    /// How the segment that is about to be anchored relates to the one before.
-    breaks: bool,
-    late: bool,
+    /// The beginning of a segment that is still to be anchored.
+    look_ahead: Option<LookAhead>,
     paces: Paces,
     /// The id and size of a cluster have gone out, its timestamp has not.
     cluster_begun: bool,
@@ -121,13 +101,7 @@ impl Continuous {
             fragment: None,
             last_number: None,
             cluster: None,
-            held: Vec::new(),
-            held_from: u64::MAX,
-            held_bytes: 0,
-            holding: false,
-            undecided: false,
-            breaks: false,
-            late: false,
+            look_ahead: None,
             paces: Paces::default(),
             cluster_begun: false,
         }
@@ -191,7 +165,7 @@ impl Continuous {
             return Ok(());
         };
         fragment.frames += 1;
-        if self.holding {
+        if self.look_ahead.is_some() {
             return self.hold(cluster.timecode, block, rope, items);
         }
         if cluster.written.is_none() {
@@ -199,10 +173,8 @@ impl Continuous {
             let starts = self.wall(cluster.timecode, block);
             self.report_gap(&place, starts, rope, items);
             if place.anchors || self.opened.is_none() {
-                self.holding = true;
-                self.breaks = place.breaks;
-                self.late = place.late;
-                self.undecided = self.opened.is_none() && self.is_undecided()?;
+                let undecided = self.opened.is_none() && self.is_undecided()?;
+                self.look_ahead = Some(LookAhead::new(place, undecided));
                 return self.hold(cluster.timecode, block, rope, items);
             }
         }
@@ -355,42 +327,30 @@ impl Continuous {
         rope: &Rope,
         items: &mut Vec<Item>,
     ) -> Result<(), Failure> {
-        let bytes = rope.copy(block.span);
         let wall = self.wall(timecode, block);
-        self.held_from = self.held_from.min(wall);
-        self.held_bytes += bytes.len() + size_of::<Held>();
-        self.held.push(Held {
+        let held = Held {
             timecode,
             block: *block,
-            bytes,
-        });
-        let ahead = signed(wall) - signed(self.held_from);
-        if ahead >= self.look_ahead() || self.held_bytes > LOOK_AHEAD_BYTES {
-            self.settle(rope, items)?;
-        }
-        Ok(())
-    }
-
-    /// How much of a segment is looked at before it goes out, in nanoseconds: a whole fragment where it
-    /// takes its last tags to know what its tracks are.
-    fn look_ahead(&self) -> i64 {
-        match self.opened {
-            None if self.undecided => i64::MAX,
-            _ => LOOK_AHEAD,
+            bytes: rope.copy(block.span),
+        };
+        let look_ahead = self.look_ahead.as_mut();
+        match look_ahead.is_some_and(|look_ahead| look_ahead.hold(wall, held)) {
+            true => self.settle(rope, items),
+            false => Ok(()),
         }
     }
 
     /// Anchors the segment at the earliest of the blocks held, and writes them.
     fn settle(&mut self, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
-        if !std::mem::replace(&mut self.holding, false) {
+        let Some(look_ahead) = self.look_ahead.take() else {
             return Ok(());
-        }
-        let held = std::mem::take(&mut self.held);
-        let earliest = std::mem::replace(&mut self.held_from, u64::MAX);
-        self.held_bytes = 0;
-        if held.is_empty() {
-            return Ok(());
-        }
+        };
+        let LookAhead {
+            place,
+            earliest,
+            blocks,
+            ..
+        } = look_ahead;
         let header = self.segment_header(rope, items)?;
         let scale = self
             .opened
@@ -399,22 +359,20 @@ impl Continuous {
         if self.clock.end_wall().is_some_and(|end| earliest < end) {
             self.paces.interrupt();
         }
-        let anchor = self
-            .clock
-            .set_anchor(earliest, scale, self.breaks, self.late);
+        let anchor = self.clock.set_anchor(earliest, scale, &place);
         self.out.bytes(rope, header);
         self.out.flush(rope, items);
         items.push(Item::Segment(Segment {
             start: anchor.pts,
             time: anchor.wall,
-            due_now: self.late,
+            due_now: place.late,
         }));
         self.cluster = None;
         for Held {
             timecode,
             block,
             bytes,
-        } in held
+        } in blocks
         {
             if self
                 .cluster
@@ -477,13 +435,17 @@ impl Continuous {
         let (timecode, offset) = self
             .offset(block, scale)
             .unwrap_or_else(|| self.open_cluster(block, scale, rope, items));
-        let duration = rescaled(block, of_fragment, scale);
-        self.write_bytes(block, offset, duration, bytes, rope);
+        let number = renumber(&self.numbers, block.track);
+        let rewrite = Rewrite {
+            track: number,
+            offset,
+            duration: Rewrite::duration(block, of_fragment, scale),
+        };
+        rewrite.write(block, bytes, rope, &mut self.out);
         let pts = timecode
             .saturating_add_signed(offset.into())
             .saturating_mul(scale);
         self.out.frame(pts);
-        let number = renumber(&self.numbers, block.track);
         let tracks = self.opened.as_ref().map_or(&[][..], |o| &o.tracks);
         let wall = self.clock.wall(pts);
         let length = self.paces.length(block, of_fragment, number, tracks, wall);
@@ -572,48 +534,6 @@ impl Continuous {
         items.push(Item::FragmentStart(start));
     }
 
-    fn write_bytes(
-        &mut self,
-        block: &Block,
-        offset: i16,
-        duration: Option<(BlockDuration, Vec<u8>)>,
-        bytes: Option<Bytes>,
-        rope: &Rope,
-    ) {
-        let out = &mut self.out;
-        let as_served = |out: &mut Output, start: u64, end: u64| match &bytes {
-            _ if start == end => (),
-            None => out.span(rope, Span { start, end }),
-            Some(bytes) => {
-                let at = |offset: u64| (offset - block.span.start) as usize;
-                out.bytes(rope, bytes.slice(at(start)..at(end)));
-            }
-        };
-        let track = renumber(&self.numbers, block.track);
-        if offset == block.offset && track == block.track && duration.is_none() {
-            return as_served(out, block.span.start, block.span.end);
-        }
-        let head = Span {
-            start: block.span.start,
-            end: block.time_at + 2,
-        };
-        let served = match &bytes {
-            None => rope.bytes(head),
-            Some(bytes) => bytes.slice(..head.len() as usize),
-        };
-        let patched = patched(block, &served, track, offset, duration.as_ref());
-        out.bytes(rope, patched);
-        let mut at = head.end;
-        if let Some((old, new)) = duration
-            && old.span.start >= at
-        {
-            as_served(out, at, old.span.start);
-            out.bytes(rope, new.into());
-            at = old.span.end;
-        }
-        as_served(out, at, block.span.end);
-    }
-
     /// The wall-clock time of a block.
     fn wall(&self, timecode: u64, block: &Block) -> u64 {
         self.wall_at(timecode, block.offset.into())
@@ -628,49 +548,6 @@ impl Continuous {
         let since = signed(timecode.saturating_mul(fragment.scale)).saturating_sub(signed(origin));
         shifted(wall, since.saturating_add(offset.saturating_mul(scale)))
     }
-}
-
-/// The `BlockDuration` of a block, and what is written in its place where its fragment has another
-/// scale than a demuxer was told of.
-fn rescaled(block: &Block, from: u64, to: u64) -> Option<(BlockDuration, Vec<u8>)> {
-    let duration = block.duration.filter(|_| from != to)?;
-    let nanos = duration.units.saturating_mul(from);
-    let mut out = Vec::new();
-    let units = nanos.saturating_add(to / 2) / to.max(1);
-    write::unsigned(&mut out, schema::BLOCK_DURATION, units);
-    Some((duration, out))
-}
-
-/// The beginning of a block up to its time, with another track number and another time, and in a group
-/// that holds another duration. A number that does not fit where the one served stands is left alone;
-/// the service's tracks are three at most.
-fn patched(
-    block: &Block,
-    head: &[u8],
-    track: u64,
-    offset: i16,
-    duration: Option<&(BlockDuration, Vec<u8>)>,
-) -> Bytes {
-    let at = |offset: u64| (offset - block.span.start) as usize;
-    let mut out = Vec::with_capacity(head.len());
-    let mut from = block.span.start;
-    if let Some((old, new)) = duration {
-        let others = block.span.end - old.group - old.span.len();
-        write::id(&mut out, schema::BLOCK_GROUP);
-        write::size(&mut out, others + new.len() as u64);
-        from = old.group;
-        if old.span.end <= block.track_at {
-            out.extend_from_slice(&head[at(from)..at(old.span.start)]);
-            out.extend_from_slice(new);
-            from = old.span.end;
-        }
-    }
-    out.extend_from_slice(&head[at(from)..at(block.track_at)]);
-    if !write::vint(&mut out, track, (block.time_at - block.track_at) as usize) {
-        out.extend_from_slice(&head[at(block.track_at)..at(block.time_at)]);
-    }
-    out.extend_from_slice(&offset.to_be_bytes());
-    out.into()
 }
 
 fn renumber(numbers: &[(u64, u64)], number: u64) -> u64 {

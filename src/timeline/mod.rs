@@ -25,9 +25,11 @@
 mod clock;
 mod connect;
 mod continuous;
+mod look_ahead;
 mod output;
 mod pace;
 mod raw;
+mod rewrite;
 mod tracks;
 
 pub use clock::Clock;
