@@ -436,12 +436,12 @@ impl Continuous {
             .offset(block, scale)
             .unwrap_or_else(|| self.open_cluster(block, scale, rope, items));
         let number = renumber(&self.numbers, block.track);
-        let rewrite = Rewrite {
-            track: number,
-            offset,
-            duration: Rewrite::duration(block, of_fragment, scale),
-        };
-        rewrite.write(block, bytes, rope, &mut self.out);
+        let rewrite = Rewrite::new(block, number, offset, of_fragment, scale);
+        match (rewrite, bytes) {
+            (None, None) => self.out.span(rope, block.span),
+            (None, Some(bytes)) => self.out.bytes(rope, bytes),
+            (Some(rewrite), bytes) => rewrite.write(block, bytes, rope, &mut self.out),
+        }
         let pts = timecode
             .saturating_add_signed(offset.into())
             .saturating_mul(scale);

@@ -2,25 +2,37 @@ use super::output::Output;
 use crate::ebml::{Block, BlockDuration, Rope, Span, schema, write};
 use bytes::Bytes;
 
-/// What a block says downstream of its track and its time, which may not be what was served.
+/// What a block says downstream of its track and its time, where that is not what was served.
 pub(super) struct Rewrite {
-    /// `TrackNumber`
-    pub track: u64,
-    /// Its time relative to the cluster's as written, in the units that a demuxer was told of.
-    pub offset: i16,
-    /// The element to be written in place of a `BlockDuration` in other units.
-    pub duration: Option<(BlockDuration, Vec<u8>)>,
+    track: u64,
+    offset: i16,
+    /// A `BlockDuration` in other units, and the element to be written in its place.
+    duration: Option<(BlockDuration, Vec<u8>)>,
 }
 
 impl Rewrite {
-    /// The `BlockDuration` of a block in units of `to` nanoseconds, if it has one in others.
-    pub(super) fn duration(block: &Block, from: u64, to: u64) -> Option<(BlockDuration, Vec<u8>)> {
-        let duration = block.duration.filter(|_| from != to)?;
-        let nanos = duration.units.saturating_mul(from);
-        let mut out = Vec::new();
-        let units = nanos.saturating_add(to / 2) / to.max(1);
-        write::unsigned(&mut out, schema::BLOCK_DURATION, units);
-        Some((duration, out))
+    /// `track` and `offset` are to be written in a block, and its duration in units of `to` nanoseconds
+    /// instead of `from`. `None` if it goes as served.
+    pub(super) fn new(block: &Block, track: u64, offset: i16, from: u64, to: u64) -> Option<Self> {
+        let duration = match from == to {
+            true => None,
+            false => block.duration,
+        };
+        if offset == block.offset && track == block.track && duration.is_none() {
+            return None;
+        }
+        let duration = duration.map(|duration| {
+            let nanos = duration.units.saturating_mul(from);
+            let units = nanos.saturating_add(to / 2) / to.max(1);
+            let mut out = Vec::new();
+            write::unsigned(&mut out, schema::BLOCK_DURATION, units);
+            (duration, out)
+        });
+        Some(Rewrite {
+            track,
+            offset,
+            duration,
+        })
     }
 
     /// Writes the block, from the body or from `bytes`, which are all of it.
@@ -33,9 +45,6 @@ impl Rewrite {
                 out.bytes(rope, bytes.slice(at(start)..at(end)));
             }
         };
-        if self.offset == block.offset && self.track == block.track && self.duration.is_none() {
-            return as_served(out, block.span.start, block.span.end);
-        }
         let head = Span {
             start: block.span.start,
             end: block.time_at + 2,
