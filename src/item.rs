@@ -1,7 +1,7 @@
 //! What flows from the network to the streaming thread, in order.
 //!
-//! Timestamps are nanoseconds: `pts` and `running` ones on the rewritten zero-based line, the others
-//! since the Unix epoch.
+//! Timestamps are nanoseconds: a `pts` and where a segment starts on the rewritten zero-based line, the
+//! others since the Unix epoch.
 
 use crate::request::TimestampSource;
 use bytes::Bytes;
@@ -58,6 +58,9 @@ pub struct Data {
     pub pts: Option<u64>,
     /// How many blocks it completes.
     pub frames: u32,
+    /// How much of the body was used up for it, what was left out included: `pieces` may keep all of
+    /// that in memory.
+    pub consumed: usize,
 }
 
 impl Data {
@@ -224,7 +227,7 @@ pub struct Track {
 pub struct Opened {
     /// Nanoseconds a unit of time (`TimestampScale`). A demuxer reads it once.
     pub scale: u64,
-    /// The tracks.
+    /// The tracks, by their numbers.
     pub tracks: Vec<Track>,
 }
 

@@ -237,7 +237,10 @@ impl Queue {
 fn cost(item: &Item) -> usize {
     match item {
         // Slices keep the buffer alive that they were cut from, and each has its own bookkeeping.
-        Item::Data(data) => data.len() + data.pieces.len() * size_of::<bytes::Bytes>() + ITEM_COST,
+        Item::Data(data) => {
+            let bookkeeping = data.pieces.len() * size_of::<bytes::Bytes>() + ITEM_COST;
+            data.len().max(data.consumed).saturating_add(bookkeeping)
+        }
         other => other.text_len() + ITEM_COST,
     }
 }
@@ -378,6 +381,28 @@ mod tests {
             }
             assert!(!queue.lock().lags);
         });
+    }
+
+    #[test]
+    fn what_was_left_out_counts() {
+        let kept = Data {
+            pieces: vec![Bytes::from_static(&[0; 100]); 2],
+            ..Data::default()
+        };
+        let least = cost(&Item::Data(kept.clone()));
+        assert!(least >= 200);
+        for (consumed, more) in [
+            (150, 0),
+            (200, 0),
+            (100_000, 99_800),
+            (usize::MAX, usize::MAX),
+        ] {
+            let data = Data {
+                consumed,
+                ..kept.clone()
+            };
+            assert_eq!(cost(&Item::Data(data)), least.saturating_add(more));
+        }
     }
 
     #[test]

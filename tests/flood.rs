@@ -7,7 +7,8 @@
 mod support;
 
 use gst::prelude::*;
-use kvs_local::synth::{Synth, Synthetic};
+use gstkvsgetmedia::ebml::{self, schema};
+use kvs_local::synth::{ClusterSize, Synth, Synthetic};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -45,16 +46,53 @@ fn flood() -> Synthetic {
         .build()
 }
 
+/// The pieces in which that is sent.
+fn pieces(media: &Synthetic) -> Vec<Vec<u8>> {
+    let documents = media.fragments.iter();
+    let pieces = documents.flat_map(|fragment| fragment.document.chunks(64 << 10));
+    pieces.map(<[u8]>::to_vec).collect()
+}
+
+/// As much, but nearly all of it in elements that are left out: what is queued of a piece is little, and
+/// could keep in memory the whole buffer that the network was read into.
+fn voids() -> Vec<Vec<u8>> {
+    let media = Synth::new()
+        .fragments(FRAGMENTS + 1)
+        .frames(FRAMES)
+        .fragment_ms(1000)
+        .payload(4096, 4097)
+        .each(|_, fragment| fragment.cluster_size = ClusterSize::Unknown)
+        .build();
+    let mut void = Vec::new();
+    ebml::write::element(&mut void, schema::VOID, &vec![0; BLOCK - 8192]);
+    let mut pieces = Vec::new();
+    for fragment in &media.fragments {
+        let mut reader = ebml::Reader::default();
+        reader.push(fragment.document.clone());
+        let mut sent = 0;
+        while let Some(event) = reader.next().unwrap() {
+            if let ebml::Event::Element { id, span, .. } = event
+                && id == schema::SIMPLE_BLOCK
+            {
+                let block = span.end as usize;
+                pieces.push(fragment.document[sent..block].to_vec());
+                pieces.push(void.clone());
+                sent = block;
+            }
+        }
+        pieces.push(fragment.document[sent..].to_vec());
+    }
+    pieces
+}
+
 /// The answer to GetMedia, as it goes over the network.
-fn answer(media: &Synthetic) -> Vec<u8> {
+fn answer(pieces: &[Vec<u8>]) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: video/webm\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut bytes = head.as_bytes().to_vec();
-    for fragment in &media.fragments {
-        for chunk in fragment.document.chunks(64 << 10) {
-            bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
-            bytes.extend(chunk);
-            bytes.extend(b"\r\n");
-        }
+    for piece in pieces {
+        bytes.extend(format!("{:x}\r\n", piece.len()).bytes());
+        bytes.extend(piece);
+        bytes.extend(b"\r\n");
     }
     bytes
 }
@@ -99,8 +137,7 @@ fn rate(bytes: usize, since: Instant) -> usize {
 
 #[test]
 fn memory_stays_bounded() {
-    let media = flood();
-    let answer = answer(&media);
+    let answer = answer(&pieces(&flood()));
     let total = answer.len();
     let (address, asked) = serve(answer);
 
@@ -116,21 +153,32 @@ fn memory_stays_bounded() {
     drop(plain);
 
     for sink in ["blocked", "slow", "fast"] {
-        asked.store(0, Ordering::Relaxed);
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture"])
-            .env(CHILD, format!("http://{address}"))
-            .env(SINK, sink)
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = text(&output.stdout);
-        assert!(output.status.success(), "{said}{}", text(&output.stderr));
-        for line in said.lines().filter(|line| line.starts_with(sink)) {
-            println!("{line}");
-        }
-        assert_eq!(asked.load(Ordering::Relaxed), 1, "{sink}: connections");
+        play(address, &asked, sink);
     }
+}
+
+#[test]
+fn what_is_left_out_is_not_kept() {
+    let (address, asked) = serve(answer(&voids()));
+    play(address, &asked, "blocked");
+}
+
+/// Has what is served there played into such a sink, and measured.
+fn play(address: SocketAddr, asked: &AtomicUsize, sink: &str) {
+    asked.store(0, Ordering::Relaxed);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env(CHILD, format!("http://{address}"))
+        .env(SINK, sink)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    for line in said.lines().filter(|line| line.starts_with(sink)) {
+        println!("{line}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "{sink}: connections");
 }
 
 /// The most memory that has been resident since this was last asked, in bytes.

@@ -160,6 +160,44 @@ fn a_slice_does_not_pin_what_it_was_cut_from() {
     assert!(pinned <= 2, "{pinned} chunks are kept in memory");
 }
 
+#[test]
+fn neither_what_is_kept_back_nor_what_is_said_of_tracks_pins_what_it_was_cut_from() {
+    // Blocks at one time, of which each may be the first of the segment, with Voids; and codec private
+    // data that is most of its chunk.
+    let (mut entry, mut tracks) = (Vec::new(), Vec::new());
+    ebml::write::unsigned(&mut entry, schema::TRACK_NUMBER, 1);
+    ebml::write::element(&mut entry, schema::CODEC_PRIVATE, &[7; 8192]);
+    ebml::write::element(&mut tracks, schema::TRACK_ENTRY, &entry);
+    let head = document(
+        &[],
+        &tracks,
+        &[],
+        &[&CLUSTER[..], &[0xE7, 0x81, 0]].concat(),
+    );
+    let mut chunks = vec![Bytes::from(head)];
+    for _ in 0..10 {
+        let mut chunk = Vec::new();
+        ebml::write::element(&mut chunk, schema::SIMPLE_BLOCK, &[0x81; 8192]);
+        chunk[12..14].fill(0);
+        chunks.push(chunk.into());
+    }
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
+    let mut items = Vec::new();
+    receiver.open();
+    for chunk in &chunks {
+        receiver.push(chunk.clone(), &mut items).unwrap();
+    }
+    let pinned = |chunks: &[Bytes]| chunks.iter().filter(|chunk| !chunk.is_unique()).count();
+    assert!(items.is_empty(), "all of it is kept back");
+    assert_eq!(pinned(&chunks[1..10]), 0);
+    receiver.finish(&mut items).unwrap();
+    assert_eq!(Outcome::of(items.clone()).frames().len(), 10);
+    drop(receiver);
+    let opened = items.iter().any(|item| matches!(item, Item::Opened(_)));
+    assert!(opened);
+    assert_eq!(pinned(&chunks), 0);
+}
+
 /// Cuts bytes into chunks of the given sizes, over and over.
 fn in_chunks(bytes: &Bytes, sizes: &[usize]) -> Vec<Bytes> {
     let mut chunks = Vec::new();
@@ -461,11 +499,63 @@ fn a_frame_that_lasts_for_ever_does_not_stop_the_line() {
     };
     for duration in [None, Some(u64::MAX), Some(u64::MAX / 1_000_000)] {
         let body = [fragment(0, duration), fragment(1, None), fragment(2, None)].concat();
-        let starts = segments(&received(body));
-        assert!(
-            starts.iter().all(|(start, _)| *start <= 4_000_000_000),
-            "{starts:?}"
-        );
+        let outcome = received(body);
+        let starts: Vec<u64> = segments(&outcome).iter().map(|segment| segment.0).collect();
+        assert_eq!(starts, [0, 1_000_000_000]);
+        let times: Vec<i64> = outcome.frames().iter().map(|frame| frame.1).collect();
+        assert_eq!(times, [0, 1000, 3000]);
+    }
+}
+
+#[test]
+fn a_duration_is_rewritten_wherever_it_stands_in_its_group() {
+    let group = |children: &[(schema::Id, &[u8])]| {
+        let (mut data, mut out) = (Vec::new(), Vec::new());
+        for (id, bytes) in children {
+            ebml::write::element(&mut data, *id, bytes);
+        }
+        ebml::write::element(&mut out, schema::BLOCK_GROUP, &data);
+        out
+    };
+    let block = (schema::BLOCK, &[0x81, 0, 0, 0, 7][..]);
+    let (duration, back) = (
+        (schema::BLOCK_DURATION, &[0x12, 0x34][..]),
+        (schema::REFERENCE_BLOCK, &[0xFF][..]),
+    );
+    for children in [
+        [block, duration, back],
+        [duration, block, back],
+        [back, duration, block],
+        [block, back, duration],
+    ] {
+        let mut data = Vec::new();
+        ebml::write::unsigned(&mut data, schema::TIMESTAMP, 5);
+        data.extend(group(&children));
+        let mut clusters = Vec::new();
+        ebml::write::element(&mut clusters, schema::CLUSTER, &data);
+        let first = document(&scale(1000), &track(1), &[], &cluster(0, &[(0, None)]));
+        let second = document(&scale(1_000_000), &track(1), &[], &clusters);
+        let outcome = received([first, second].concat());
+        let written = 0x1234u32 * 1000;
+        let children = children.map(|(id, bytes)| (id, bytes.to_vec()));
+        let expected = children.map(|(id, bytes)| match id {
+            schema::BLOCK_DURATION => (id, written.to_be_bytes()[1..].to_vec()),
+            _ => (id, bytes),
+        });
+        let mut reader = Reader::default();
+        reader.push(outcome.bytes.into());
+        let mut found = Vec::new();
+        while let Some(event) = reader.next().unwrap() {
+            let Event::Element { id, data, .. } = event else {
+                continue;
+            };
+            if id == schema::BLOCK_GROUP {
+                let data = reader.rope().bytes(data);
+                let children = ebml::children(&data, 0).map(|child| child.unwrap());
+                found.extend(children.map(|child| (child.id, child.data.to_vec())));
+            }
+        }
+        assert_eq!(found, expected);
     }
 }
 

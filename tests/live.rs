@@ -123,6 +123,16 @@ fn a_pause_of_the_producer_loses_no_frame() {
     assert_eq!(shown_of(&media.build(), &late, 1000), (160, hole));
 }
 
+#[test]
+fn a_clock_that_steps_forward_is_not_waited_for() {
+    let media = synth(8).from_fragment(3, |fragment| {
+        fragment.producer_timestamp_ms += 3_600_000;
+        fragment.timecode_ms += 3_600_000;
+    });
+    let hole = vec!["hole".to_owned()];
+    assert_eq!(shown_of(&media.build(), &[0; 8], 1000), (160, hole));
+}
+
 /// A server too slow for the stream makes it lag; then it goes on from now.
 #[test]
 fn what_lags_too_far_skips_to_now() {

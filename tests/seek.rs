@@ -632,3 +632,31 @@ fn a_seek_while_it_opens_ends_what_was_under_way() {
     let steps: Vec<_> = steps.collect();
     assert_eq!(steps, [Start, Canceled, Start, Complete]);
 }
+
+#[test]
+fn call_audio_stays_what_it_was_found_to_be() {
+    let server = Server::start();
+    let tracks = [
+        TrackSpec::connect(1, "AUDIO_TO_CUSTOMER"),
+        TrackSpec::connect(2, "AUDIO_FROM_CUSTOMER"),
+    ];
+    // The tag that says what it is comes after the frames.
+    let media = Synth::new()
+        .tracks(tracks)
+        .fragments(4)
+        .fragment_ms(1000)
+        .tags_after(&[("MimeType", "audio/L16;rate=8000;channels=1")])
+        .build();
+    let run = played(&server, &media);
+    run.clear();
+    assert!(seek(&run.src, gst::SeekFlags::KEY_UNIT, ms(START + 1000)));
+    run.wait_eos();
+    let log = run.log();
+    let times: Vec<u64> = log
+        .frames(AUDIO)
+        .iter()
+        .map(|frame| frame.stream_time.mseconds())
+        .collect();
+    assert_eq!(times, expected(&media, START + 1000, START + 3000));
+    assert!(log.structures("kvs-tracks-changed").is_empty());
+}

@@ -5,6 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use gstkvsgetmedia::{
+    ebml::{self, schema},
     error::ErrorKind,
     item::{Gap, GapKind, Item, Segment, TracksChanged},
     receiver::{Config, Flow, Receiver},
@@ -13,7 +14,7 @@ use gstkvsgetmedia::{
 };
 use kvs_local::{
     Timecodes, mkv,
-    synth::{Synth, Synthetic, TrackSpec},
+    synth::{Blocks, Synth, Synthetic, TrackSpec},
 };
 
 const MS: u64 = 1_000_000;
@@ -252,6 +253,69 @@ fn a_stream_that_begins_anew_after_a_fragment_keeps_its_place() {
     }
 }
 
+/// Fragments of one frame each, so many milliseconds apart, of which nothing says how long it lasts.
+fn single_frames(distances: &'static [u64]) -> Synthetic {
+    Synth::new()
+        .fragments(distances.len() + 1)
+        .frames(1)
+        .each(|index, fragment| {
+            let time = START + distances[..index].iter().sum::<u64>();
+            fragment.producer_timestamp_ms = time;
+            fragment.timecode_ms = time;
+        })
+        .build()
+}
+
+#[test]
+fn single_frames_last_as_long_as_their_pace_shows() {
+    use GapKind::Hole;
+    const MINUTES: u64 = 10 * 60_000;
+    for (distances, expected, gaps) in [
+        // Of the first nothing is known: it lasts as long as a hole may.
+        (&[2000; 4][..], &[0, 1000, 3000, 5000, 7000][..], 1),
+        (&[1000; 4], &[0, 1000, 2000, 3000, 4000], 0),
+        // Nobody waits that long for a frame.
+        (&[MINUTES; 4], &[0, 1000, 2000, 3000, 4000], 4),
+        // Events: one that comes sooner than those before does not come too early.
+        (
+            &[9000, 5000, 2000, 60_000],
+            &[0, 1000, 6000, 8000, 11_000],
+            2,
+        ),
+        // A pause of a time-lapse.
+        (&[2000, 2000, 60_000, 2000], &[0, 1000, 3000, 5000, 7000], 2),
+    ] {
+        let media = single_frames(distances);
+        let outcome = receive(&media, &archive());
+        let frames = seen(&outcome);
+        let pts: Vec<u64> = frames.iter().map(|frame| frame.pts).collect();
+        assert_eq!(pts, expected, "{distances:?}");
+        assert_eq!(kinds(&outcome), vec![Hole; gaps], "{distances:?}");
+        assert_times(
+            &frames,
+            &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_says_nothing_of_the_pace() {
+    // 200 ms a frame; the third fragment begins 5 ms after where the last frame of the second stands,
+    // by a clock that goes back by as much as takes it there, and the fourth after a hole.
+    let media = Synth::new()
+        .fragments(4)
+        .each(|index, fragment| {
+            let shift = [0, 0, -195, 10_000][index];
+            let time = fragment.producer_timestamp_ms;
+            fragment.producer_timestamp_ms = time.saturating_add_signed(shift);
+            fragment.timecode_ms = fragment.producer_timestamp_ms;
+        })
+        .build();
+    let outcome = receive(&media, &archive());
+    assert_eq!(kinds(&outcome), [GapKind::ClockBack, GapKind::Hole]);
+    assert_eq!(seen(&outcome)[30].pts, 6000);
+}
+
 #[test]
 fn a_producer_that_starts_again_leaves_the_line_unbroken() {
     let restart = |lost: u64| {
@@ -386,6 +450,60 @@ fn time_scales_may_differ() {
             );
         }
         assert_eq!(segments(&outcome).len(), 1);
+    }
+}
+
+/// The `BlockDuration` of every group that has one, in units.
+fn durations(outcome: &Outcome) -> Vec<u64> {
+    let mut reader = ebml::Reader::default();
+    reader.push(Bytes::from(outcome.bytes.clone()));
+    let mut durations = Vec::new();
+    while let Some(event) = reader.next().unwrap() {
+        let ebml::Event::Element {
+            id: schema::BLOCK_GROUP,
+            data,
+            ..
+        } = event
+        else {
+            continue;
+        };
+        for child in ebml::children(&reader.rope().bytes(data), 0) {
+            let child = child.unwrap();
+            if child.id == schema::BLOCK_DURATION {
+                durations.extend(ebml::unsigned(child.data));
+            }
+        }
+    }
+    durations
+}
+
+#[test]
+fn durations_are_in_the_scale_that_was_told_first() {
+    for scales in [
+        [1_000_000, 100_000],
+        [100_000, 1_000_000],
+        [1_000_000, 2_000_000],
+        [1_000_000, 1_000_000],
+    ] {
+        let media = Synth::new()
+            .fragments(6)
+            .frames(5)
+            .blocks(Blocks::Mixed)
+            .each(move |index, fragment| {
+                fragment.timescale = scales[index % 2];
+                // The fourth comes after a hole: its first frames are kept back.
+                let hole = if index >= 3 { 60_000 } else { 0 };
+                fragment.producer_timestamp_ms += hole;
+                fragment.timecode_ms += hole;
+            })
+            .build();
+        for chunk in [7, 64 * 1024] {
+            let outcome = uncut(&media, &archive(), chunk);
+            assert_eq!(segments(&outcome).len(), 2);
+            let found = durations(&outcome);
+            assert_eq!(found, vec![400 * MS / scales[0]; 12], "{scales:?}");
+            assert_eq!(seen(&outcome).len(), 30);
+        }
     }
 }
 
@@ -650,9 +768,8 @@ fn tracks_that_are_followed_begin_a_document_of_their_own() {
     }
 }
 
-#[test]
-fn live_frames_that_come_late_are_due_when_they_come() {
-    let media = Synth::new().fragments(5).build();
+/// What is received live of fragments that arrive at these times, in milliseconds, with a latency of 2 s.
+fn receive_live(media: &Synthetic, arrivals: &[u64]) -> Outcome {
     let config = Config {
         timeline: timeline::Config {
             max_lateness: Some(2000 * MS),
@@ -660,22 +777,26 @@ fn live_frames_that_come_late_are_due_when_they_come() {
         },
         ..live()
     };
-    // When the fragments arrive: the third is as late as it may be, the fourth later.
-    let receive = |arrivals: [u64; 5]| {
-        let mut receiver = Receiver::new(config.clone());
-        let mut items = Vec::new();
-        receiver.open();
-        for (fragment, arrival) in media.fragments.iter().zip(arrivals) {
-            receiver.arrives(arrival * MS);
-            receiver
-                .push(fragment.document.clone(), &mut items)
-                .unwrap();
-        }
-        Outcome::of(items)
-    };
-    let outcome = receive([7000, 9000, 13_000, 13_100, 15_000]);
+    let mut receiver = Receiver::new(config);
+    let mut items = Vec::new();
+    receiver.open();
+    for (fragment, arrival) in media.fragments.iter().zip(arrivals) {
+        receiver.arrives(arrival * MS);
+        receiver
+            .push(fragment.document.clone(), &mut items)
+            .unwrap();
+    }
+    receiver.finish(&mut items).unwrap();
+    Outcome::of(items)
+}
+
+#[test]
+fn live_frames_that_come_late_are_due_when_they_come() {
+    let media = Synth::new().fragments(5).build();
+    // The third is as late as it may be, the fourth later.
+    let outcome = receive_live(&media, &[7000, 9000, 13_000, 13_100, 15_000]);
     assert_eq!(segments(&outcome).len(), 1);
-    let outcome = receive([7000, 9000, 13_001, 13_100, 17_001]);
+    let outcome = receive_live(&media, &[7000, 9000, 13_001, 13_100, 17_001]);
     let segments = segments(&outcome);
     assert_eq!(segments.len(), 2);
     assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, true));
@@ -684,6 +805,88 @@ fn live_frames_that_come_late_are_due_when_they_come() {
         &seen(&outcome),
         &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
     );
+}
+
+/// Six fragments of 2 s, the clock of which steps by so much before the third.
+fn stepping(ms: i64) -> Synthetic {
+    Synth::new()
+        .fragments(6)
+        .from_fragment(2, move |fragment| {
+            let stepped = fragment.producer_timestamp_ms.saturating_add_signed(ms);
+            fragment.producer_timestamp_ms = stepped;
+            fragment.timecode_ms = stepped;
+        })
+        .build()
+}
+
+#[test]
+fn live_a_clock_that_steps_is_not_waited_for() {
+    for (step, kind) in [
+        (3_600_000, GapKind::Hole),
+        (10_000, GapKind::Hole),
+        (-3_600_000, GapKind::ClockBack),
+    ] {
+        let media = stepping(step);
+        let timestamps = |index: usize| media.fragments[index].producer_timestamp_ms;
+        // Arrivals keep their pace, but for jitter where the clock steps.
+        let outcome = receive_live(&media, &[7000, 9000, 12_500, 13_000, 15_000, 17_000]);
+        assert_eq!(kinds(&outcome), [kind], "{step}");
+        let frames = seen(&outcome);
+        assert_times(&frames, &wall(&media, timestamps));
+        let pts: Vec<u64> = frames.iter().map(|frame| frame.pts).collect();
+        assert_eq!(pts, (0..60).map(|n| n * 200).collect::<Vec<_>>(), "{step}");
+        let segments = segments(&outcome);
+        assert_eq!(segments.len(), 2, "{step}");
+        assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, false));
+    }
+}
+
+#[test]
+fn live_jitter_where_the_clock_steps_is_not_forgotten() {
+    // Each fragment comes as late as it may by the pace of the first two, and the last still later.
+    for step in [3_600_000, -3_600_000] {
+        let outcome = receive_live(
+            &stepping(step),
+            &[7000, 9000, 13_000, 15_000, 17_000, 19_001],
+        );
+        let due_now = segments(&outcome)
+            .iter()
+            .map(|s| s.due_now)
+            .collect::<Vec<_>>();
+        assert_eq!(due_now, [false, false, true], "{step}");
+        assert_eq!(kinds(&outcome)[1..], [GapKind::Late]);
+    }
+}
+
+#[test]
+fn live_a_clock_that_steps_while_nothing_comes() {
+    // The producer is away for half a minute, and comes back with another clock.
+    for step in [3_600_000, -3_600_000] {
+        let outcome = receive_live(
+            &stepping(step),
+            &[7000, 9000, 41_000, 43_000, 45_000, 47_000],
+        );
+        let segments = segments(&outcome);
+        assert_eq!(segments.len(), 2, "{step}");
+        assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, true));
+        assert_eq!(kinds(&outcome).len(), 1);
+    }
+}
+
+#[test]
+fn live_a_pause_of_the_producer_stays_a_hole() {
+    for pause in [10_000, 3_600_000u64] {
+        let media = stepping(pause as i64);
+        // With a second of jitter, both ways.
+        for jitter in [-1000, 0, 1000] {
+            let back = (11_000 + pause).saturating_add_signed(jitter);
+            let arrivals = [7000, 9000, back, 13_000 + pause, 15_000 + pause];
+            let outcome = receive_live(&media, &arrivals);
+            assert_eq!(segments(&outcome).len(), 1, "{pause} {jitter}");
+            assert_eq!(kinds(&outcome), [GapKind::Hole]);
+            assert_eq!(seen(&outcome)[20].pts, 4000 + pause);
+        }
+    }
 }
 
 #[test]
@@ -722,25 +925,93 @@ fn what_lags_too_far_behind_is_left_for_now_once() {
 
 #[test]
 fn after_a_seek_a_demuxer_is_not_told_again() {
-    let media = Synth::new().fragments(2).build();
-    let first = receive(&media, &archive());
-    let opened = |outcome: &Outcome| {
-        let mut opened = outcome.others.iter().filter_map(|(_, item)| match item {
-            Item::Opened(opened) => Some(opened.clone()),
-            _ => None,
-        });
-        (opened.next(), opened.next())
-    };
-    let (Some(told), None) = opened(&first) else {
-        panic!("told once")
-    };
+    // Call audio is what it was found to be, wherever the tag stands that says so.
+    let plain = Synth::new().fragments(2).build();
+    for media in [plain, call("before"), call("after")] {
+        let first = receive(&media, &archive());
+        let opened = |outcome: &Outcome| {
+            let mut opened = outcome.others.iter().filter_map(|(_, item)| match item {
+                Item::Opened(opened) => Some(opened.clone()),
+                _ => None,
+            });
+            (opened.next(), opened.next())
+        };
+        let (Some(told), None) = opened(&first) else {
+            panic!("told once")
+        };
+        let config = Config {
+            opened: Some(told),
+            ..archive()
+        };
+        let again = receive(&media, &config);
+        assert_eq!(opened(&again), (None, None));
+        let reading = mkv::read(&Bytes::from(again.bytes.clone()));
+        assert!(reading.documents[0].tracks.is_empty());
+        assert_eq!(again.frames(), first.frames());
+        assert!(changes(&again).is_empty());
+    }
+}
+
+#[test]
+fn tracks_in_another_order_are_the_same() {
+    let media = Synth::new()
+        .tracks([TrackSpec::aac(2), TrackSpec::h264(1)])
+        .fragments(5)
+        .each(|index, fragment| {
+            // As sessions of a producer differ, in what nobody asks for.
+            let tracks = std::mem::take(&mut fragment.tracks);
+            let spare = |track: TrackSpec| match index % 2 {
+                0 => track,
+                _ => TrackSpec {
+                    default_duration: Some(0),
+                    ..track
+                },
+            };
+            fragment.tracks = tracks.into_iter().map(spare).collect();
+        })
+        .build();
+    let outcome = receive(&media, &archive());
+    assert!(changes(&outcome).is_empty(), "{:?}", changes(&outcome));
+    assert_eq!(outcome.frames(), from_zero(frames(&media.frames())));
+    // Under other numbers they are the same as well.
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
+        .fragments(4)
+        .from_fragment(2, |fragment| {
+            fragment.tracks = vec![TrackSpec::aac(1), TrackSpec::h264(7)]
+        })
+        .build();
+    let outcome = receive(&media, &archive());
+    assert!(changes(&outcome).is_empty(), "{:?}", changes(&outcome));
+}
+
+#[test]
+fn tracks_of_a_fragment_without_frames_are_forgotten_with_it() {
+    let media = Synth::new()
+        .fragments(4)
+        .each(|index, fragment| match index {
+            0 => (),
+            1 => {
+                fragment.media = false;
+                fragment.tracks = vec![TrackSpec::h264(1).private(&[1, 2, 3, 4])];
+            }
+            _ => fragment.tracks = vec![TrackSpec::vp8(1)],
+        })
+        .build();
     let config = Config {
-        opened: Some(told),
+        timeline: timeline::Config {
+            follow_tracks: true,
+            ..archive().timeline
+        },
         ..archive()
     };
-    let again = receive(&media, &config);
-    assert_eq!(opened(&again), (None, None));
-    let reading = mkv::read(&Bytes::from(again.bytes.clone()));
-    assert!(reading.documents[0].tracks.is_empty());
-    assert_eq!(again.frames(), first.frames());
+    let outcome = receive(&media, &config);
+    let reading = mkv::read(&Bytes::from(outcome.bytes.clone()));
+    let tracks = |document: &mkv::Document| {
+        let elements = document.elements.iter();
+        elements.filter(|element| element.id == 0x1654_AE6B).count()
+    };
+    let found: Vec<usize> = reading.documents.iter().map(tracks).collect();
+    assert_eq!(found, [1, 1], "each document has its own");
+    assert_eq!(seen(&outcome).len(), 30);
 }

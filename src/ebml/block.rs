@@ -25,8 +25,19 @@ pub struct Block {
     pub offset: i16,
     /// Frames laced in it, 1 without lacing.
     pub frames: u32,
-    /// `BlockDuration`, in units of `TimestampScale`.
-    pub duration: Option<u64>,
+    /// The `BlockDuration` of its group.
+    pub duration: Option<BlockDuration>,
+}
+
+/// How long a `BlockGroup` lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockDuration {
+    /// In units of `TimestampScale`.
+    pub units: u64,
+    /// All of the element; it may stand before the `Block` or after it.
+    pub span: Span,
+    /// Where the children of the group begin.
+    pub group: u64,
 }
 
 impl Block {
@@ -93,7 +104,11 @@ impl Block {
                     let mut bytes = [0; 8];
                     let bytes = &mut bytes[..size as usize];
                     rope.peek(start, bytes);
-                    duration = super::unsigned(bytes);
+                    duration = super::unsigned(bytes).map(|units| BlockDuration {
+                        units,
+                        span: Span { start: at, end },
+                        group: data.start,
+                    });
                 }
                 _ => (),
             }

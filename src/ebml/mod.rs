@@ -16,7 +16,7 @@ mod rope;
 pub mod schema;
 pub mod write;
 
-pub use block::Block;
+pub use block::{Block, BlockDuration};
 pub use error::{Error, ErrorKind};
 pub use parse::{Child, children, float, text, unsigned};
 pub use reader::{Event, Reader};

@@ -70,12 +70,24 @@ pub struct Rope {
     /// Small chunks, joined; follows the last of `chunks`.
     tail: BytesMut,
     end: u64,
+    /// How far [`Rope::consume`] has come.
+    consumed: Cell<u64>,
 }
 
 impl Rope {
     /// The offset after the last byte that has arrived.
     pub fn end(&self) -> u64 {
         self.end
+    }
+
+    /// How many bytes there are up to this offset that were not counted before.
+    ///
+    /// What is given out may keep all of them in memory: a chunk is a part of the buffer that the network
+    /// was read into, of which nothing tells how large it is.
+    pub fn consume(&self, offset: u64) -> u64 {
+        let before = self.consumed.get().min(offset);
+        self.consumed.set(offset.max(self.consumed.get()));
+        offset - before
     }
 
     pub(super) fn push(&mut self, chunk: Bytes) {
@@ -176,9 +188,14 @@ impl Rope {
             let len = range.len();
             return chunk.slice(range, len);
         }
+        self.copy(span)
+    }
+
+    /// A copy of the bytes of `span`, for what is kept for long.
+    pub fn copy(&self, span: Span) -> Bytes {
         let mut all = BytesMut::with_capacity(span.len() as usize);
-        all.extend_from_slice(&chunk.bytes[range]);
-        slices.for_each(|(chunk, range)| all.extend_from_slice(&chunk.bytes[range]));
+        self.slices(span)
+            .for_each(|(chunk, range)| all.extend_from_slice(&chunk.bytes[range]));
         all.freeze()
     }
 

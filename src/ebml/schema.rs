@@ -109,6 +109,8 @@ const fn whole(id: Id, name: &'static str, parent: Id, max_size: u64) -> Element
     }
 }
 
+const SIMPLE_BLOCK_ELEMENT: Element = whole(SIMPLE_BLOCK, "SimpleBlock", CLUSTER, 64 * MIB);
+
 /// The table. Elements that stand inside a whole master are listed for their names and caps.
 pub const ELEMENTS: &[Element] = &[
     Element {
@@ -139,7 +141,7 @@ pub const ELEMENTS: &[Element] = &[
     whole(TIMESTAMP, "Timestamp", CLUSTER, 8),
     whole(POSITION, "Position", CLUSTER, 8),
     whole(PREV_SIZE, "PrevSize", CLUSTER, 8),
-    whole(SIMPLE_BLOCK, "SimpleBlock", CLUSTER, 64 * MIB),
+    SIMPLE_BLOCK_ELEMENT,
     whole(BLOCK_GROUP, "BlockGroup", CLUSTER, 64 * MIB),
     whole(BLOCK, "Block", BLOCK_GROUP, 64 * MIB),
     whole(BLOCK_DURATION, "BlockDuration", BLOCK_GROUP, 8),
@@ -170,8 +172,6 @@ pub fn find(id: Id) -> Option<&'static Element> {
     }
     ELEMENTS.iter().find(|element| element.id == id)
 }
-
-static SIMPLE_BLOCK_ELEMENT: Element = whole(SIMPLE_BLOCK, "SimpleBlock", CLUSTER, 64 * MIB);
 
 /// The name of an element, or its id in hexadecimal.
 pub fn name(id: Id) -> String {

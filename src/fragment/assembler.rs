@@ -1,4 +1,8 @@
-use super::{inband, number::Number, tags};
+use super::{
+    inband,
+    number::Number,
+    tags::{self, TAGS_MAX},
+};
 use crate::{
     ebml::{self, Block, ErrorKind, Reader, Rope, Span, schema},
     error::Error,
@@ -9,11 +13,7 @@ use bytes::Bytes;
 /// The most bytes a document may have before its first frame, between two and after its end.
 const HEAD_MAX: u64 = 16 * 1024 * 1024;
 
-/// The most producer tags kept of a fragment. The service allows ten; tags of a file that was
-/// uploaded whole come on top.
-const TAGS_MAX: usize = 256;
-
-/// The most bytes of them.
+/// The most bytes of the producer's tags of a fragment that are kept.
 const TAG_BYTES_MAX: usize = 256 * 1024;
 
 /// What is known of a fragment before its first frame.

@@ -11,6 +11,10 @@ const RESERVED: &str = "AWS";
 /// The longest value of the service's own: its numbers and tokens have 128 characters at most.
 const VALUE_MAX: usize = 1024;
 
+/// The most producer tags kept of a fragment. The service allows ten; tags of a file that was
+/// uploaded whole come on top.
+pub(super) const TAGS_MAX: usize = 256;
+
 /// What one `Tags` element says.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Tags {
@@ -21,7 +25,7 @@ pub(super) struct Tags {
     pub continuation_token: Option<String>,
     pub error_code: Option<String>,
     pub error_id: Option<u32>,
-    /// The producer's own, in order.
+    /// The first of the producer's own, in order.
     pub producer: Vec<Tag>,
 }
 
@@ -65,7 +69,8 @@ impl Tags {
     fn take(&mut self, tag: Tag) {
         let Tag { name, value } = tag;
         let Some(key) = name.strip_prefix(PREFIX) else {
-            if !name.is_empty() && !name.starts_with(RESERVED) {
+            let mine = !name.is_empty() && !name.starts_with(RESERVED);
+            if mine && self.producer.len() < TAGS_MAX {
                 self.producer.push(Tag { name, value });
             }
             return;
@@ -106,7 +111,25 @@ pub fn timestamp(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::timestamp;
+    use super::*;
+    use crate::ebml::write;
+
+    #[test]
+    fn no_more_are_collected_than_are_kept() {
+        let simple = |name: &str| {
+            let (mut simple, mut out) = (Vec::new(), Vec::new());
+            write::element(&mut simple, schema::TAG_NAME, name.as_bytes());
+            write::element(&mut out, schema::SIMPLE_TAG, &simple);
+            out
+        };
+        let mut all = simple("x").repeat(20_000);
+        all.extend(simple("AWS_KINESISVIDEO_FRAGMENT_NUMBER"));
+        let mut data = Vec::new();
+        write::element(&mut data, schema::TAG, &all);
+        let tags = parse(&data, 0).unwrap();
+        assert_eq!(tags.producer.len(), TAGS_MAX);
+        assert_eq!(tags.fragment_number.as_deref(), Some(""));
+    }
 
     #[test]
     fn timestamps() {

@@ -1,4 +1,7 @@
-use super::Config;
+use super::{
+    Config,
+    pace::{Length, PACE_MAX},
+};
 use crate::{
     fragment::Head,
     item::{Bearings, GapKind},
@@ -8,6 +11,10 @@ use crate::{
 /// A start this long before the end of what was delivered stays where it is: audio tails, open GOPs
 /// and jitter overlap by less, and shifting the line for them would make it drift.
 const TOLERANCE: i64 = 100_000_000;
+
+/// A frame is taken to fill so much of what the pace of its track gives it. Where frames are further
+/// apart they may be irregular: one that comes sooner has not gone back in time.
+const FILLED: u64 = 1_000_000_000;
 
 /// 2000-01-01, in nanoseconds since the Unix epoch: what is earlier is a relative clock or none.
 const PLAUSIBLE: u64 = 946_684_800 * 1_000_000_000;
@@ -48,11 +55,17 @@ pub struct Clock {
     anchor: Option<Anchor>,
     stretch: Option<Stretch>,
     last_timecode: Option<u64>,
+    /// Where the last frame ends, as far as that is known.
     end: u64,
+    /// Nothing says how long the frame lasts that begins there.
+    open_ended: bool,
+    /// Up to here the line is surely filled.
+    filled: u64,
     /// The time of arrival of what is being placed, on a clock of the caller's.
     now: u64,
-    /// When the segment's first frame arrived.
-    anchored_at: u64,
+    /// When what stands at the anchor is due, on the clock of arrivals: where the line began, when its
+    /// first frame arrived.
+    due_at: u64,
 }
 
 impl Clock {
@@ -65,8 +78,10 @@ impl Clock {
             stretch: stretch.map(|(wall, timecode)| Stretch { wall, timecode }),
             last_timecode: None,
             end: 0,
+            open_ended: false,
+            filled: 0,
             now: 0,
-            anchored_at: 0,
+            due_at: 0,
         }
     }
 
@@ -77,8 +92,7 @@ impl Clock {
 
     /// The wall-clock time of the end of the last frame, if anything was placed.
     pub(super) fn end_wall(&self) -> Option<u64> {
-        self.anchor
-            .map(|anchor| shifted(anchor.wall, signed(self.end) - signed(anchor.pts)))
+        self.anchor.map(|_| self.wall(self.end))
     }
 
     /// The clock that the last fragment was placed by.
@@ -97,9 +111,36 @@ impl Clock {
         })
     }
 
-    /// Says that a frame ends here on the rewritten line.
-    pub(super) fn extend(&mut self, end: u64) {
-        self.end = self.end.max(end);
+    /// The wall-clock time of what stands at `pts` in the segment under way.
+    pub(super) fn wall(&self, pts: u64) -> u64 {
+        self.anchor.map_or(0, |anchor| {
+            shifted(anchor.wall, signed(pts).saturating_sub(signed(anchor.pts)))
+        })
+    }
+
+    /// Says that a frame stands at `pts` on the rewritten line, and how long it lasts.
+    pub(super) fn extend(&mut self, pts: u64, length: Length) {
+        let (lasts, fills) = match length {
+            Length::Told(lasts) => (lasts, lasts),
+            Length::Paced(lasts) => (lasts, lasts.min(FILLED)),
+            Length::Unknown => (0, 0),
+        };
+        let end = pts.saturating_add(lasts);
+        if end >= self.end {
+            self.end = end;
+            self.open_ended = length == Length::Unknown;
+        }
+        self.filled = self.filled.max(pts.saturating_add(fills));
+    }
+
+    /// Where the line goes on if it breaks here.
+    fn resumes_at(&self) -> u64 {
+        // Live, there is no time to give away.
+        let lasts = match self.open_ended && self.config.close_holes {
+            true => self.config.max_gap.min(PACE_MAX),
+            false => 0,
+        };
+        self.end.saturating_add(lasts)
     }
 
     /// Says what time it is when the next bytes arrive, in nanoseconds since any moment.
@@ -107,28 +148,35 @@ impl Clock {
         self.now = now;
     }
 
-    /// Begins a new segment: `wall` stands where the line has come to, or where it belongs if that is
-    /// later and it is no break, rounded up to a unit of `scale` nanoseconds that can be written.
-    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, breaks: bool) -> Anchor {
+    /// Begins a new segment with the cluster that belongs at `place`: `wall` stands where the line has
+    /// come to, or where it belongs if that is later and it is no break, rounded up to a unit of `scale`
+    /// nanoseconds that can be written.
+    pub(super) fn set_anchor(&mut self, wall: u64, scale: u64, place: &Place) -> Anchor {
         let pts = match u64::try_from(self.pts(wall)) {
-            Ok(pts) if !breaks => pts.max(self.end),
-            _ => self.end,
+            Ok(pts) if !place.breaks => pts.max(self.filled),
+            _ => self.resumes_at(),
         };
         let pts = pts.div_ceil(scale).saturating_mul(scale);
+        let due = |last: Anchor| {
+            self.due_at
+                .saturating_add(pts)
+                .saturating_sub(last.pts)
+                .max(if place.late { self.now } else { 0 })
+        };
+        self.due_at = self.anchor.map_or(self.now, due);
         let anchor = Anchor { pts, wall };
         self.anchor = Some(anchor);
-        self.anchored_at = self.now;
         anchor
     }
 
-    /// Whether what stands at `wall` arrives too late for it.
-    fn is_late(&self, wall: u64) -> bool {
-        let (Some(anchor), Some(most)) = (self.anchor, self.config.max_lateness) else {
-            return false;
-        };
-        let due = self.pts(wall).saturating_sub(signed(anchor.pts));
-        let since = signed(self.now.saturating_sub(self.anchored_at));
-        since.saturating_sub(due) > signed(most)
+    /// How long after it is due what stands at `pts` arrives; negative if it comes before. Downstream
+    /// keeps to the line that the first frame began, so an anchor does not change what is due.
+    fn lateness(&self, pts: i64) -> i64 {
+        let Some(anchor) = self.anchor else { return 0 };
+        let due = pts.saturating_sub(signed(anchor.pts));
+        signed(self.now)
+            .saturating_sub(signed(self.due_at))
+            .saturating_sub(due)
     }
 
     /// A wall-clock time on the rewritten line; negative if it is before its beginning.
@@ -191,8 +239,16 @@ impl Clock {
                 (kind, kind)
             }
         });
-        let breaks = self.breaks(off.map(|(_, kind)| kind));
-        let late = self.is_late(wall);
+        let breaks = self.breaks(wall, off.map(|(_, kind)| kind));
+        let stands = if breaks {
+            signed(self.resumes_at())
+        } else {
+            self.pts(wall)
+        };
+        let late = self
+            .config
+            .max_lateness
+            .is_some_and(|most| self.lateness(stands) > signed(most));
         Place {
             wall,
             gap: interrupted
@@ -208,7 +264,7 @@ impl Clock {
     /// Places a later cluster of the same fragment, likewise; `wall` is the time of its timecode.
     pub(super) fn place_next(&self, wall: u64, lead: i64) -> Place {
         let gap = self.off_line(wall, lead);
-        let breaks = self.breaks(gap);
+        let breaks = self.breaks(wall, gap);
         Place {
             wall,
             gap,
@@ -218,9 +274,21 @@ impl Clock {
         }
     }
 
-    /// Whether the line breaks where a cluster is off it in this way.
-    fn breaks(&self, off: Option<GapKind>) -> bool {
-        off.is_some_and(|kind| kind != GapKind::Hole || self.config.close_holes)
+    /// Whether the line breaks where a cluster at `wall` is off it in this way.
+    ///
+    /// Live, a hole stays: what follows it comes as late as it is long. What comes long before its time
+    /// follows no pause but a clock that stepped, and would be waited for in vain.
+    fn breaks(&self, wall: u64, off: Option<GapKind>) -> bool {
+        match off {
+            None => false,
+            Some(GapKind::Hole) if !self.config.close_holes => {
+                self.config.max_lateness.is_some_and(|most| {
+                    let most = most.saturating_add(self.config.max_gap);
+                    self.lateness(self.pts(wall)) < -signed(most)
+                })
+            }
+            Some(_) => true,
+        }
     }
 
     fn begin_stretch(&mut self, head: &Head, timecode: u64, lead: i64) -> (u64, Option<GapKind>) {
@@ -235,14 +303,18 @@ impl Clock {
 
     /// Whether a cluster at `wall` is off the line, and how.
     fn off_line(&self, wall: u64, lead: i64) -> Option<GapKind> {
-        let ahead = match self.anchor {
-            Some(_) => self.pts(wall).saturating_sub(signed(self.end)),
-            None => signed(wall).saturating_sub(signed(self.config.bearings?.end)),
+        // Before anything stands on the line, by the wall clock.
+        let (at, end, filled) = match self.anchor {
+            Some(_) => (self.pts(wall), self.end, self.filled),
+            None => {
+                let end = self.config.bearings?.end;
+                (signed(wall), end, end)
+            }
         };
-        let ahead = ahead.saturating_sub(lead);
-        if ahead > signed(self.config.max_gap) {
+        let at = at.saturating_sub(lead);
+        if at.saturating_sub(signed(end)) > signed(self.config.max_gap) {
             Some(GapKind::Hole)
-        } else if ahead < -TOLERANCE {
+        } else if at.saturating_sub(signed(filled)) < -TOLERANCE {
             Some(GapKind::ClockBack)
         } else {
             None

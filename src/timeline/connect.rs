@@ -24,6 +24,9 @@ const NAMES: [&str; 2] = ["AUDIO_FROM_CUSTOMER", "AUDIO_TO_CUSTOMER"];
 /// AAC too.
 const CODEC_ID: &str = "A_AAC";
 
+/// The codec id of what it really sends.
+const PCM_CODEC_ID: &str = "A_PCM/INT/LIT";
+
 /// How a producer tag begins that says what the audio is: `audio/L16;rate=8000;channels=1`.
 const L16: &str = "audio/L16";
 
@@ -65,8 +68,20 @@ impl Pcm {
         })
     }
 
+    /// What a mended track says.
+    fn of(track: &Track) -> Option<Self> {
+        let default = Pcm::default();
+        (track.codec_id == PCM_CODEC_ID).then(|| Pcm {
+            rate: track.rate.map_or(default.rate, |rate| rate as u32),
+            channels: track
+                .channels
+                .and_then(|channels| channels.try_into().ok())
+                .unwrap_or(default.channels),
+        })
+    }
+
     pub(super) fn mend(self, track: &mut Track) {
-        track.codec_id = "A_PCM/INT/LIT".to_owned();
+        track.codec_id = PCM_CODEC_ID.to_owned();
         track.codec_private = None;
         track.rate = Some(self.rate.into());
         track.channels = Some(self.channels.into());
@@ -74,7 +89,7 @@ impl Pcm {
 
     /// Appends the children of a `TrackEntry` that say so.
     pub(super) fn write(self, out: &mut Vec<u8>) {
-        write::element(out, schema::CODEC_ID, b"A_PCM/INT/LIT");
+        write::element(out, schema::CODEC_ID, PCM_CODEC_ID.as_bytes());
         let mut audio = Vec::new();
         write::element(
             &mut audio,
@@ -95,8 +110,14 @@ pub(super) struct Connect {
 }
 
 impl Connect {
-    pub(super) fn new(mode: Mode) -> Self {
-        Connect { mode, pcm: None }
+    /// `told` is what a demuxer has been told before. What was found out then still holds: the tag that
+    /// says so may come after the frames it is about.
+    pub(super) fn new(mode: Mode, told: &[Track]) -> Self {
+        let mut mended = told.iter().filter(|track| has_name(track));
+        Connect {
+            mode,
+            pcm: mended.find_map(Pcm::of),
+        }
     }
 
     /// Takes note of the tags of a document.
@@ -164,19 +185,27 @@ mod tests {
             name: "MimeType".into(),
             value: "audio/L16;rate=8000;channels=1".into(),
         }];
-        let mut auto = Connect::new(Mode::Auto);
+        let mut auto = Connect::new(Mode::Auto, &[]);
         let call = named(NAMES[0], CODEC_ID);
         assert_eq!(auto.recognize(&call), None);
         assert!(auto.is_undecided(std::slice::from_ref(&call)));
         auto.read(&tags);
         assert_eq!(auto.recognize(&call), Some(Pcm::default()));
+        let mut told = call.clone();
+        let stereo = Pcm {
+            rate: 16000,
+            channels: 2,
+        };
+        stereo.mend(&mut told);
+        let later = Connect::new(Mode::Auto, &[named("music", PCM_CODEC_ID), told]);
+        assert_eq!(later.recognize(&call), Some(stereo));
         assert_eq!(auto.recognize(&named("audio", CODEC_ID)), None);
         assert_eq!(auto.recognize(&named(NAMES[0], "A_OPUS")), None);
         assert_eq!(
-            Connect::new(Mode::On).recognize(&call),
+            Connect::new(Mode::On, &[]).recognize(&call),
             Some(Pcm::default())
         );
-        let mut off = Connect::new(Mode::Off);
+        let mut off = Connect::new(Mode::Off, &[]);
         off.read(&tags);
         assert_eq!(off.recognize(&call), None);
     }

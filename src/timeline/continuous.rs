@@ -2,25 +2,20 @@ use super::{
     Config,
     clock::{Clock, Place, shifted, signed},
     connect::Connect,
+    look_ahead::{Held, LookAhead},
     output::Output,
     pace::Paces,
+    rewrite::Rewrite,
     tracks::{self, Info, Numbers},
 };
 use crate::{
-    ebml::{self, Block, Rope, Span, schema, write},
+    ebml::{self, Block, Rope, schema, write},
     fragment::{self, Head, Number},
     item::{FragmentEnd, Gap, GapKind, Item, Opened, Segment, Track, TracksChanged},
 };
 use bytes::Bytes;
 
-/// Where a segment begins, frames of the first cluster may come in another order than they are shown
-/// in. So many nanoseconds of it are looked at before the earliest frame is believed to be known.
-const LOOK_AHEAD: i64 = 100_000_000;
-
-/// The most bytes kept back for that.
-const LOOK_AHEAD_BYTES: usize = 1024 * 1024;
-
-/// The tracks of a fragment cannot follow those before it in one document.
+/// Why a fragment cannot be taken.
 #[derive(Debug)]
 pub enum Failure {
     /// What stands in the document is malformed.
@@ -62,14 +57,6 @@ struct Cluster {
     written: Option<(u64, i64)>,
 }
 
-/// A block that waits for the segment to be anchored.
-#[derive(Debug)]
-struct Held {
-    timecode: u64,
-    block: Block,
-    bytes: Bytes,
-}
-
 /// Makes one continuous document of many; see the [module](super) for its rules.
 #[derive(Debug)]
 pub struct Continuous {
@@ -89,15 +76,8 @@ pub struct Continuous {
     interrupted: Option<GapKind>,
     last_number: Option<Number>,
     cluster: Option<Cluster>,
-    held: Vec<Held>,
-    /// The earliest time in `held`, and what that takes up.
-    held_from: u64,
-    held_bytes: usize,
-    holding: bool,
-    undecided: bool,
-    /// How the segment that is about to be anchored relates to the one before.
-    breaks: bool,
-    late: bool,
+    /// The beginning of a segment that is still to be anchored.
+    look_ahead: Option<LookAhead>,
     paces: Paces,
     /// The id and size of a cluster have gone out, its timestamp has not.
     cluster_begun: bool,
@@ -109,7 +89,10 @@ impl Continuous {
     pub fn new(config: Config, opened: Option<Opened>) -> Self {
         Continuous {
             clock: Clock::new(config),
-            connect: Connect::new(config.connect_audio),
+            connect: Connect::new(
+                config.connect_audio,
+                opened.as_ref().map_or(&[], |opened| &opened.tracks),
+            ),
             out: Output::default(),
             follow_tracks: config.follow_tracks,
             opened,
@@ -120,13 +103,7 @@ impl Continuous {
             interrupted: None,
             last_number: None,
             cluster: None,
-            held: Vec::new(),
-            held_from: u64::MAX,
-            held_bytes: 0,
-            holding: false,
-            undecided: false,
-            breaks: false,
-            late: false,
+            look_ahead: None,
             paces: Paces::default(),
             cluster_begun: false,
         }
@@ -191,7 +168,7 @@ impl Continuous {
             return Ok(());
         };
         fragment.frames += 1;
-        if self.holding {
+        if self.look_ahead.is_some() {
             return self.hold(cluster.timecode, block, rope, items);
         }
         if cluster.written.is_none() {
@@ -199,10 +176,8 @@ impl Continuous {
             let starts = self.wall(cluster.timecode, block);
             self.report_gap(&place, starts, rope, items);
             if place.anchors || self.opened.is_none() {
-                self.holding = true;
-                self.breaks = place.breaks;
-                self.late = place.late;
-                self.undecided = self.opened.is_none() && self.is_undecided()?;
+                let undecided = self.opened.is_none() && self.is_undecided()?;
+                self.look_ahead = Some(LookAhead::new(place, undecided));
                 return self.hold(cluster.timecode, block, rope, items);
             }
         }
@@ -278,20 +253,21 @@ impl Continuous {
             return Ok(());
         }
         let mut new = tracks::parse(element, &self.connect)?;
-        let numbers = tracks::match_up(&opened.tracks, &new);
-        if opened.tracks != new {
-            items.push(Item::TracksChanged(TracksChanged {
-                compatible: numbers.is_some(),
+        let changed = |opened: &Opened, new: &[Track], compatible| {
+            Item::TracksChanged(TracksChanged {
+                compatible,
                 old: opened.tracks.clone(),
-                new: new.clone(),
-            }));
-        }
-        let Some(numbers) = numbers else {
+                new: new.to_owned(),
+            })
+        };
+        let Some(numbers) = tracks::match_up(&opened.tracks, &new) else {
+            items.push(changed(opened, &new, false));
             let old = std::mem::take(&mut opened.tracks);
             if !self.follow_tracks {
                 return Err(Failure::Tracks { old, new });
             }
             self.opened = None;
+            self.new_tracks = None;
             self.paces.clear();
             return Ok(());
         };
@@ -299,10 +275,9 @@ impl Continuous {
             track.number = renumber(&numbers, track.number);
         }
         let data = tracks::data(element, &self.connect, &new)?;
-        let by_number = |track: &Track| track.number;
-        new.sort_by_key(by_number);
-        opened.tracks.sort_by_key(by_number);
+        new.sort_by_key(|track| track.number);
         if opened.tracks != new {
+            items.push(changed(opened, &new, true));
             opened.tracks = new;
             self.new_tracks = Some(data);
             items.push(Item::Opened(opened.clone()));
@@ -358,62 +333,53 @@ impl Continuous {
         rope: &Rope,
         items: &mut Vec<Item>,
     ) -> Result<(), Failure> {
-        let bytes = rope.bytes(block.span);
         let wall = self.wall(timecode, block);
-        self.held_from = self.held_from.min(wall);
-        self.held_bytes += bytes.len() + size_of::<Held>();
-        self.held.push(Held {
+        let held = Held {
             timecode,
             block: *block,
-            bytes,
-        });
-        let ahead = signed(wall) - signed(self.held_from);
-        if ahead >= self.look_ahead() || self.held_bytes > LOOK_AHEAD_BYTES {
-            self.settle(rope, items)?;
-        }
-        Ok(())
-    }
-
-    /// How much of a segment is looked at before it goes out, in nanoseconds: a whole fragment where it
-    /// takes its last tags to know what its tracks are.
-    fn look_ahead(&self) -> i64 {
-        match self.opened {
-            None if self.undecided => i64::MAX,
-            _ => LOOK_AHEAD,
+            bytes: rope.copy(block.span),
+        };
+        let look_ahead = self.look_ahead.as_mut();
+        match look_ahead.is_some_and(|look_ahead| look_ahead.hold(wall, held)) {
+            true => self.settle(rope, items),
+            false => Ok(()),
         }
     }
 
     /// Anchors the segment at the earliest of the blocks held, and writes them.
     fn settle(&mut self, rope: &Rope, items: &mut Vec<Item>) -> Result<(), Failure> {
-        if !std::mem::replace(&mut self.holding, false) {
+        let Some(look_ahead) = self.look_ahead.take() else {
             return Ok(());
-        }
-        let held = std::mem::take(&mut self.held);
-        let earliest = std::mem::replace(&mut self.held_from, u64::MAX);
-        self.held_bytes = 0;
-        if held.is_empty() {
-            return Ok(());
-        }
+        };
+        let LookAhead {
+            place,
+            earliest,
+            blocks,
+            ..
+        } = look_ahead;
         let header = self.segment_header(rope, items)?;
         let scale = self
             .opened
             .as_ref()
             .map_or(Info::DEFAULT_SCALE, |opened| opened.scale);
-        let anchor = self.clock.set_anchor(earliest, scale, self.breaks);
+        if self.clock.end_wall().is_some_and(|end| earliest < end) {
+            self.paces.interrupt();
+        }
+        let anchor = self.clock.set_anchor(earliest, scale, &place);
         self.out.bytes(rope, header);
         self.out.flush(rope, items);
         items.push(Item::Segment(Segment {
             start: anchor.pts,
             time: anchor.wall,
             clock: self.clock.source(),
-            due_now: self.late,
+            due_now: place.late,
         }));
         self.cluster = None;
         for Held {
             timecode,
             block,
             bytes,
-        } in held
+        } in blocks
         {
             if self
                 .cluster
@@ -444,13 +410,14 @@ impl Continuous {
                 return Err(ebml::Error::new(ebml::ErrorKind::NoTracks, 0, &path).into());
             };
             write::element(&mut out, schema::INFO, &fragment.info);
-            let parsed = tracks::parse(tracks, &self.connect)?;
+            let mut parsed = tracks::parse(tracks, &self.connect)?;
             write::element(
                 &mut out,
                 schema::TRACKS,
                 &tracks::data(tracks, &self.connect, &parsed)?,
             );
             write::empty_cues(&mut out);
+            parsed.sort_by_key(|track| track.number);
             let opened = Opened {
                 scale: fragment.scale,
                 tracks: parsed,
@@ -475,15 +442,21 @@ impl Continuous {
         let (timecode, offset) = self
             .offset(block, scale)
             .unwrap_or_else(|| self.open_cluster(block, scale, rope, items));
-        self.write_bytes(block, offset, bytes, rope);
+        let number = renumber(&self.numbers, block.track);
+        let rewrite = Rewrite::new(block, number, offset, of_fragment, scale);
+        match (rewrite, bytes) {
+            (None, None) => self.out.span(rope, block.span),
+            (None, Some(bytes)) => self.out.bytes(rope, bytes),
+            (Some(rewrite), bytes) => rewrite.write(block, bytes, rope, &mut self.out),
+        }
         let pts = timecode
             .saturating_add_signed(offset.into())
             .saturating_mul(scale);
         self.out.frame(pts);
-        let number = renumber(&self.numbers, block.track);
         let tracks = self.opened.as_ref().map_or(&[][..], |o| &o.tracks);
-        let duration = self.paces.duration(block, of_fragment, number, tracks, pts);
-        self.clock.extend(pts.saturating_add(duration));
+        let wall = self.clock.wall(pts);
+        let length = self.paces.length(block, of_fragment, number, tracks, wall);
+        self.clock.extend(pts, length);
     }
 
     /// The time of the cluster as written, and what to write as the block's offset from it; `None`
@@ -568,36 +541,6 @@ impl Continuous {
         items.push(Item::FragmentStart(start));
     }
 
-    fn write_bytes(&mut self, block: &Block, offset: i16, bytes: Option<Bytes>, rope: &Rope) {
-        let track = renumber(&self.numbers, block.track);
-        let as_served = offset == block.offset && track == block.track;
-        let head_len = (block.time_at + 2 - block.span.start) as usize;
-        match bytes {
-            None if as_served => self.out.span(rope, block.span),
-            None => {
-                let head = Span {
-                    start: block.span.start,
-                    end: block.time_at + 2,
-                };
-                self.out
-                    .bytes(rope, patched(block, &rope.bytes(head), track, offset));
-                self.out.span(
-                    rope,
-                    Span {
-                        start: head.end,
-                        end: block.span.end,
-                    },
-                );
-            }
-            Some(bytes) if as_served => self.out.bytes(rope, bytes),
-            Some(bytes) => {
-                self.out
-                    .bytes(rope, patched(block, &bytes[..head_len], track, offset));
-                self.out.bytes(rope, bytes.slice(head_len..));
-            }
-        }
-    }
-
     /// The wall-clock time of a block.
     fn wall(&self, timecode: u64, block: &Block) -> u64 {
         self.wall_at(timecode, block.offset.into())
@@ -612,22 +555,6 @@ impl Continuous {
         let since = signed(timecode.saturating_mul(fragment.scale)).saturating_sub(signed(origin));
         shifted(wall, since.saturating_add(offset.saturating_mul(scale)))
     }
-}
-
-/// The beginning of a block up to its time, with another track number and another time. A number that
-/// does not fit where the one served stands is left alone; the service's tracks are three at most.
-fn patched(block: &Block, head: &[u8], track: u64, offset: i16) -> Bytes {
-    let (before, len) = (
-        (block.track_at - block.span.start) as usize,
-        (block.time_at - block.track_at) as usize,
-    );
-    let mut out = Vec::with_capacity(head.len());
-    out.extend_from_slice(&head[..before]);
-    if !write::vint(&mut out, track, len) {
-        out.extend_from_slice(&head[before..before + len]);
-    }
-    out.extend_from_slice(&offset.to_be_bytes());
-    out.into()
 }
 
 fn renumber(numbers: &[(u64, u64)], number: u64) -> u64 {

@@ -13,14 +13,23 @@
 //! - The wall clock travels in the TIME segment, which the demuxer forwards exactly when it stands
 //!   between a cluster's size and its `Timestamp`, after a new `Segment` header.
 //!
+//! Where an archive's line breaks, it goes on at the end of the last frame. A frame lasts as long as the
+//! stream says, or as the pace of its track shows: the shortest distance of its frames, by the wall
+//! clock, so that a picture every two seconds is shown for two seconds each, and is no row of holes. A
+//! distance of more than ten seconds is no pace: of a time-lapse with a picture every ten minutes, as of
+//! single events, nobody waits for the next. Where nothing tells, the frame before a break lasts as long
+//! as a hole may, [`max_gap`](Config::max_gap).
+//!
 //! [`Raw`] passes the service's bytes instead.
 
 mod clock;
 mod connect;
 mod continuous;
+mod look_ahead;
 mod output;
 mod pace;
 mod raw;
+mod rewrite;
 mod tracks;
 
 pub use clock::Clock;
@@ -40,7 +49,8 @@ pub struct Config {
     /// Whether such a hole is closed on the rewritten line.
     pub close_holes: bool,
     /// Live: what comes later than this after its time, in nanoseconds, by the pace of what came
-    /// before, is due anew when it comes. `None`: it stays where it is.
+    /// before, is due anew when it comes; and a hole is closed where what follows comes by this and
+    /// `max_gap` before its time. `None`: it stays where it is.
     pub max_lateness: Option<u64>,
     /// Whether tracks that a demuxer cannot follow begin a new document rather than end the stream.
     pub follow_tracks: bool,

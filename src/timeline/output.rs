@@ -45,6 +45,7 @@ impl Output {
     fn take_span(&mut self, rope: &Rope) {
         if let Some(span) = self.span.take() {
             rope.append_slices(span, &mut self.data.pieces);
+            self.data.consumed += rope.consume(span.end) as usize;
         }
     }
 }

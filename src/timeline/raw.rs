@@ -151,6 +151,7 @@ impl Raw {
         let data = Data {
             pieces,
             frames: std::mem::take(&mut self.new_frames),
+            consumed: rope.consume(position) as usize,
             ..Data::default()
         };
         if !data.is_empty() {

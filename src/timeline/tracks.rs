@@ -17,9 +17,7 @@ pub(super) fn parse(tracks: &Element, connect: &Connect) -> Result<Vec<Track>, e
             let kind = ebml::ErrorKind::TooManyTracks(TRACKS_MAX);
             return Err(ebml::Error::new(kind, tracks.offset, &[schema::TRACKS]));
         }
-        let mut track = entry
-            .and_then(|entry| self::entry(tracks, entry))
-            .map_err(within_tracks)?;
+        let mut track = entry.and_then(self::entry).map_err(within_tracks)?;
         if let Some(pcm) = connect.recognize(&track) {
             pcm.mend(&mut track);
         }
@@ -40,7 +38,7 @@ fn within_tracks(error: ebml::Error) -> ebml::Error {
     error.within(&[schema::TRACKS])
 }
 
-fn entry(tracks: &Element, entry: Child<'_>) -> Result<Track, ebml::Error> {
+fn entry(entry: Child<'_>) -> Result<Track, ebml::Error> {
     let mut track = Track::default();
     for child in children(entry.data, entry.offset) {
         let child = child.map_err(|e| e.within(&[schema::TRACK_ENTRY]))?;
@@ -49,7 +47,10 @@ fn entry(tracks: &Element, entry: Child<'_>) -> Result<Track, ebml::Error> {
             schema::TRACK_TYPE => track.kind = unsigned(child.data).unwrap_or_default(),
             schema::CODEC_ID => track.codec_id = text(child.data),
             schema::NAME => track.name = Some(text(child.data)),
-            schema::CODEC_PRIVATE => track.codec_private = Some(tracks.data.slice_ref(child.data)),
+            // A copy: it is queued and kept, and what it stands in may be much larger.
+            schema::CODEC_PRIVATE => {
+                track.codec_private = Some(Bytes::copy_from_slice(child.data));
+            }
             schema::DEFAULT_DURATION => {
                 track.default_duration = unsigned(child.data).filter(|&d| d > 0)
             }
@@ -85,7 +86,7 @@ pub(super) fn data(
     let mut changed = false;
     for (entry, track) in entries(tracks).zip(parsed) {
         let entry = entry.map_err(within_tracks)?;
-        let served = self::entry(tracks, entry).map_err(within_tracks)?;
+        let served = self::entry(entry).map_err(within_tracks)?;
         let pcm = connect.recognize(&served);
         let renumbered = served.number != track.number;
         if pcm.is_none() && !renumbered {
