@@ -889,6 +889,26 @@ fn live_a_pause_of_the_producer_stays_a_hole() {
     }
 }
 
+/// From the archive all comes at once, and only the service knows how long nothing came.
+#[test]
+fn live_a_recorded_pause_stays_a_hole() {
+    let recorded = |received: u64| {
+        Synth::new()
+            .fragments(6)
+            .from_fragment(2, move |fragment| {
+                fragment.producer_timestamp_ms += 600_000;
+                fragment.timecode_ms = fragment.producer_timestamp_ms;
+                fragment.server_timestamp_ms += received;
+            })
+            .build()
+    };
+    for (received, segments_expected) in [(600_000, 1), (0, 2)] {
+        let outcome = receive_live(&recorded(received), &[7000; 6]);
+        assert_eq!(kinds(&outcome), [GapKind::Hole]);
+        assert_eq!(segments(&outcome).len(), segments_expected, "{received}");
+    }
+}
+
 #[test]
 fn what_lags_too_far_behind_is_left_for_now_once() {
     let media = Synth::new()

@@ -524,7 +524,7 @@ fn table() -> Vec<Property> {
             "max-retries",
             "Maximum retries",
             "How many failures in a row to bear before giving up; -1: any number. A fragment that \
-             arrives ends the row",
+             arrives ends the row, and so does a connection that lasted",
             -1,
             field!(max_retries),
         ),

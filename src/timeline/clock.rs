@@ -55,6 +55,8 @@ pub struct Clock {
     anchor: Option<Anchor>,
     stretch: Option<Stretch>,
     last_timecode: Option<u64>,
+    /// When the service received the last fragment, and where that began.
+    last_start: Option<(u64, u64)>,
     /// Where the last frame ends, as far as that is known.
     end: u64,
     /// Nothing says how long the frame lasts that begins there.
@@ -77,6 +79,7 @@ impl Clock {
             anchor: None,
             stretch: stretch.map(|(wall, timecode)| Stretch { wall, timecode }),
             last_timecode: None,
+            last_start: None,
             end: 0,
             open_ended: false,
             filled: 0,
@@ -239,7 +242,8 @@ impl Clock {
                 (kind, kind)
             }
         });
-        let breaks = self.breaks(wall, off.map(|(_, kind)| kind));
+        let breaks = self.breaks(off.map(|(_, kind)| kind), || self.steps(head, wall));
+        self.last_start = head.server_timestamp.map(|received| (received, wall));
         let stands = if breaks {
             signed(self.resumes_at())
         } else {
@@ -264,7 +268,8 @@ impl Clock {
     /// Places a later cluster of the same fragment, likewise; `wall` is the time of its timecode.
     pub(super) fn place_next(&self, wall: u64, lead: i64) -> Place {
         let gap = self.off_line(wall, lead);
-        let breaks = self.breaks(wall, gap);
+        // A fragment lasts 20 s at most: what may be a step of the clock within it can be waited for.
+        let breaks = self.breaks(gap, || false);
         Place {
             wall,
             gap,
@@ -274,21 +279,30 @@ impl Clock {
         }
     }
 
-    /// Whether the line breaks where a cluster at `wall` is off it in this way.
-    ///
-    /// Live, a hole stays: what follows it comes as late as it is long. What comes long before its time
-    /// follows no pause but a clock that stepped, and would be waited for in vain.
-    fn breaks(&self, wall: u64, off: Option<GapKind>) -> bool {
+    /// Whether the line breaks where a cluster is off it in this way. Live, a hole stays, unless it is
+    /// none and the clock `steps`.
+    fn breaks(&self, off: Option<GapKind>, steps: impl FnOnce() -> bool) -> bool {
         match off {
             None => false,
-            Some(GapKind::Hole) if !self.config.close_holes => {
-                self.config.max_lateness.is_some_and(|most| {
-                    let most = most.saturating_add(self.config.max_gap);
-                    self.lateness(self.pts(wall)) < -signed(most)
-                })
-            }
+            Some(GapKind::Hole) if !self.config.close_holes => steps(),
             Some(_) => true,
         }
+    }
+
+    /// Whether it is the producer's clock that has gone ahead to `wall`, rather than time: nobody has
+    /// seen so much of it pass. The fragment comes here long before it is due, and the service received
+    /// it too soon after the one before. It would be waited for in vain.
+    fn steps(&self, head: &Head, wall: u64) -> bool {
+        let Some(most) = self.config.max_lateness else {
+            return false;
+        };
+        let most = signed(most.saturating_add(self.config.max_gap));
+        let here = self.lateness(self.pts(wall)).saturating_neg();
+        let there = self.last_start.zip(head.server_timestamp);
+        let there = there.map(|((received, start), receives)| {
+            (signed(wall) - signed(start)).saturating_sub(signed(receives) - signed(received))
+        });
+        here > most && there.is_none_or(|ahead| ahead > most)
     }
 
     fn begin_stretch(&mut self, head: &Head, timecode: u64, lead: i64) -> (u64, Option<GapKind>) {
