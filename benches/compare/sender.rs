@@ -37,6 +37,11 @@ pub struct Body {
 }
 
 impl Body {
+    /// The bytes of all frames.
+    pub fn media_len(&self) -> u64 {
+        (self.frame * self.frames) as u64 * self.fragments
+    }
+
     /// Writes it to a file in memory, which goes with what is returned.
     pub fn write(&self) -> Result<BodyFile, Failure> {
         let (of, pid) = (self.fragments, std::process::id());

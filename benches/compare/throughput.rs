@@ -3,12 +3,15 @@
 use crate::{
     Failure, chart,
     measure::{self, Cores, cpu_time, works},
-    sender::{Body, BodyFile, Sender},
+    sender::{Body, BodyFile, FRAGMENT_SECONDS, Sender},
     setting,
 };
 use std::{path::PathBuf, process::Command, time::Duration};
 
 const GIB: f64 = (1 << 30) as f64;
+
+/// How many frames a fragment has: 30 a second, as cameras send them.
+const FRAMES: usize = 30 * FRAGMENT_SECONDS as usize;
 
 /// The program that takes a body from a URL.
 type Program = dyn Fn(&str, &Body) -> Result<Command, Failure>;
@@ -50,7 +53,7 @@ impl Comparison {
     fn run(&self, cores: &Cores, bytes: u64, rounds: u64) -> Result<Vec<(String, f64)>, Failure> {
         measure::pin(&cores.others)?;
         let whole = self.body(bytes);
-        let little = self.body(1 << 20);
+        let little = self.body(0);
         let sending = |body: &Body| -> Result<(BodyFile, Sender), Failure> {
             let file = body.write()?;
             let sender = match self.tls {
@@ -76,19 +79,19 @@ impl Comparison {
                 }
             }
         }
+        let bytes = (whole.media_len() - little.media_len()) as f64;
         let per_gib = |[whole, little]: [Duration; 2]| {
-            whole.saturating_sub(little).as_secs_f64() * GIB / bytes as f64
+            whole.saturating_sub(little).as_secs_f64() * GIB / bytes
         };
         let names = self.ways.iter().map(|way| way.name.to_owned());
         Ok(names.zip(best.into_iter().map(per_gib)).collect())
     }
 
     fn body(&self, bytes: u64) -> Body {
-        let frames = ((1 << 20) / self.frame).max(1);
         Body {
             frame: self.frame,
-            frames,
-            fragments: (bytes / (self.frame * frames) as u64).max(1) + 1,
+            frames: FRAMES,
+            fragments: (bytes / (self.frame * FRAMES) as u64).max(1) + 1,
             one_segment: self.one_segment,
         }
     }
