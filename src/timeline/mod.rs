@@ -50,7 +50,8 @@ pub struct Config {
     pub close_holes: bool,
     /// Live: what comes later than this after its time, in nanoseconds, by the pace of what came
     /// before, is due anew when it comes; and a hole is closed where what follows comes by this and
-    /// `max_gap` before its time. `None`: it stays where it is.
+    /// `max_gap` before its time, here and, by its timestamps, at the service. `None`: it stays where
+    /// it is.
     pub max_lateness: Option<u64>,
     /// Whether tracks that a demuxer cannot follow begin a new document rather than end the stream.
     pub follow_tracks: bool,
