@@ -124,6 +124,11 @@ fn wall(media: &Synthetic, timestamp: impl Fn(usize) -> u64) -> Vec<u64> {
         .collect()
 }
 
+/// The same where each fragment stands at its producer's timestamp.
+fn by_producer(media: &Synthetic) -> Vec<u64> {
+    wall(media, |index| media.fragments[index].producer_timestamp_ms)
+}
+
 #[track_caller]
 fn assert_times(seen: &[Seen], expected: &[u64]) {
     let found: Vec<u64> = seen.iter().map(|frame| frame.stream_time).collect();
@@ -150,10 +155,7 @@ fn stream_time_is_the_producers_clock() {
             due_now: false,
         }]
     );
-    assert_times(
-        &seen(&outcome),
-        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-    );
+    assert_times(&seen(&outcome), &by_producer(&media));
     assert!(kinds(&outcome).is_empty());
 }
 
@@ -175,10 +177,7 @@ fn ten_thousand_fragments_do_not_drift() {
         .build();
     let outcome = receive(&media, &archive());
     assert_eq!(segments(&outcome).len(), 1);
-    assert_times(
-        &seen(&outcome),
-        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-    );
+    assert_times(&seen(&outcome), &by_producer(&media));
 }
 
 #[test]
@@ -191,10 +190,9 @@ fn a_hole_is_closed_in_an_archive_and_shown_in_stream_time() {
             fragment.timecode_ms += hole;
         })
         .build();
-    let timestamps = |index: usize| media.fragments[index].producer_timestamp_ms;
     let outcome = receive(&media, &archive());
     let frames = seen(&outcome);
-    assert_times(&frames, &wall(&media, timestamps));
+    assert_times(&frames, &by_producer(&media));
     assert_eq!(frames[20].pts, 4000, "the end of the last frame");
     let gap = Gap {
         kind: GapKind::Hole,
@@ -208,7 +206,7 @@ fn a_hole_is_closed_in_an_archive_and_shown_in_stream_time() {
     let outcome = receive(&media, &live());
     let frames = seen(&outcome);
     assert_eq!(segments(&outcome).len(), 1);
-    assert_times(&frames, &wall(&media, timestamps));
+    assert_times(&frames, &by_producer(&media));
     assert_eq!(frames[20].pts, 64_000, "live, the hole stays");
     assert_eq!(outcome.gaps(), [&gap]);
 }
@@ -291,10 +289,7 @@ fn single_frames_last_as_long_as_their_pace_shows() {
         let pts: Vec<u64> = frames.iter().map(|frame| frame.pts).collect();
         assert_eq!(pts, expected, "{distances:?}");
         assert_eq!(kinds(&outcome), vec![Hole; gaps], "{distances:?}");
-        assert_times(
-            &frames,
-            &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-        );
+        assert_times(&frames, &by_producer(&media));
     }
 }
 
@@ -333,19 +328,13 @@ fn a_producer_that_starts_again_leaves_the_line_unbroken() {
     let media = restart(0).build();
     let outcome = receive(&media, &archive());
     assert_eq!(segments(&outcome).len(), 1);
-    assert_times(
-        &seen(&outcome),
-        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-    );
+    assert_times(&seen(&outcome), &by_producer(&media));
     assert!(kinds(&outcome).is_empty());
     // After a while.
     let media = restart(30_000).build();
     let outcome = receive(&media, &archive());
     let frames = seen(&outcome);
-    assert_times(
-        &frames,
-        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-    );
+    assert_times(&frames, &by_producer(&media));
     assert_eq!(frames[20].pts, 4000);
     assert_eq!(kinds(&outcome), [GapKind::ProducerRestart]);
 }
@@ -364,10 +353,7 @@ fn a_clock_that_goes_back_breaks_the_line_but_not_running_time() {
         let media = back(3000).build();
         let outcome = receive(&media, &config);
         let frames = seen(&outcome);
-        assert_times(
-            &frames,
-            &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-        );
+        assert_times(&frames, &by_producer(&media));
         assert!(
             frames.windows(2).all(|pair| pair[0].pts < pair[1].pts),
             "{frames:?}"
@@ -441,7 +427,7 @@ fn time_scales_may_differ() {
             .build();
         let outcome = receive(&media, &archive());
         let frames = seen(&outcome);
-        let expected = wall(&media, |index| media.fragments[index].producer_timestamp_ms);
+        let expected = by_producer(&media);
         assert_eq!(frames.len(), expected.len());
         for (frame, expected) in frames.iter().zip(expected) {
             assert!(
@@ -755,10 +741,7 @@ fn tracks_that_are_followed_begin_a_document_of_their_own() {
         assert_eq!(codecs(&reading.documents[1]), ["V_VP8", "A_AAC"]);
         // Time goes on as if nothing had changed.
         let frames = seen(&outcome);
-        assert_times(
-            &frames,
-            &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-        );
+        assert_times(&frames, &by_producer(&media));
         assert!(
             frames
                 .iter()
@@ -801,10 +784,7 @@ fn live_frames_that_come_late_are_due_when_they_come() {
     assert_eq!(segments.len(), 2);
     assert_eq!((segments[1].start, segments[1].due_now), (4000 * MS, true));
     assert_eq!(kinds(&outcome), [GapKind::Late]);
-    assert_times(
-        &seen(&outcome),
-        &wall(&media, |index| media.fragments[index].producer_timestamp_ms),
-    );
+    assert_times(&seen(&outcome), &by_producer(&media));
 }
 
 /// Six fragments of 2 s, the clock of which steps by so much before the third.
@@ -827,12 +807,11 @@ fn live_a_clock_that_steps_is_not_waited_for() {
         (-3_600_000, GapKind::ClockBack),
     ] {
         let media = stepping(step);
-        let timestamps = |index: usize| media.fragments[index].producer_timestamp_ms;
         // Arrivals keep their pace, but for jitter where the clock steps.
         let outcome = receive_live(&media, &[7000, 9000, 12_500, 13_000, 15_000, 17_000]);
         assert_eq!(kinds(&outcome), [kind], "{step}");
         let frames = seen(&outcome);
-        assert_times(&frames, &wall(&media, timestamps));
+        assert_times(&frames, &by_producer(&media));
         let pts: Vec<u64> = frames.iter().map(|frame| frame.pts).collect();
         assert_eq!(pts, (0..60).map(|n| n * 200).collect::<Vec<_>>(), "{step}");
         let segments = segments(&outcome);
