@@ -11,12 +11,7 @@ use crate::{
     stats::Stats,
 };
 use gst::prelude::*;
-use std::{cell::RefCell, sync::LazyLock};
-
-/// Where the plugin's files log to.
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("fuzz", gst::DebugColorFlags::empty(), Some("Fuzzing"))
-});
+use std::cell::RefCell;
 
 thread_local! {
     static PIPELINE: RefCell<Option<gst::Pipeline>> = const { RefCell::new(None) };

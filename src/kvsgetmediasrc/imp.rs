@@ -1,7 +1,9 @@
 //! The life of the element.
 
 use super::{
-    CAT, CAT_DATA, Payload, messages, properties,
+    CAT, CAT_DATA, Payload, messages,
+    progress::Progress,
+    properties,
     seek::{Seek, Seeks},
     settings::{Plan, Settings},
     stream::Stream,
@@ -50,7 +52,7 @@ pub(super) struct Started {
     plan: Plan,
     queue: Arc<Queue>,
     session: Session,
-    progress: Arc<messages::Progress>,
+    progress: Arc<Progress>,
     stream_name: Arc<str>,
     pub(super) stream: Stream,
     flushing: bool,
@@ -241,7 +243,7 @@ impl KvsGetMediaSrc {
             *stats = Arc::new(stats.carried_on());
             stats.clone()
         };
-        let progress = Arc::new(messages::Progress::default());
+        let progress = Arc::new(Progress::default());
         let (weak, hears) = (self.obj().downgrade(), progress.clone());
         let session = Session::spawn(runtime, config, queue.clone(), stats, move |notice| {
             if let Some(element) = weak.upgrade() {

@@ -1,19 +1,17 @@
-//! Items, notices and errors as what GStreamer knows: events, messages, errors.
+//! Items, reconnects and errors as what GStreamer knows: events, messages, errors.
 //!
 //! Times are `guint64` nanoseconds since the Unix epoch, but for `first-pts`, which is on the
 //! rewritten line. What is not known is left out of a structure rather than given a special value.
 
-use super::{CAT, tags};
+use super::tags;
 use crate::{
     error::{Error, ErrorKind},
     item::{FragmentEnd, FragmentStart, Gap, Tag, Track, TracksChanged},
-    lock::lock,
-    notice::Notice,
     resume::Point,
     stats::Snapshot,
 };
 use gst::{Structure, prelude::*};
-use std::sync::Mutex;
+use std::time::Duration;
 
 /// Name of the element message of a complete fragment, and of the event before its first frame.
 pub(crate) const FRAGMENT: &str = "kvs-fragment";
@@ -236,115 +234,30 @@ pub(crate) fn post_tracks_changed(element: &gst::Element, change: &TracksChanged
     post_structure(element, tracks_structure(change));
 }
 
-/// What an application hears of a session at once, and the step of opening that is under way, so that
-/// it can be said how it ended.
-#[derive(Debug, Default)]
-pub(crate) struct Progress(Mutex<Step>);
-
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
-enum Step {
-    #[default]
-    None,
-    Begun(&'static str),
-    /// Another session has taken the place of this one, which may still run until its next pause.
-    Over,
+/// A connection ended, and another is made after `delay`.
+pub(crate) fn post_reconnect(
+    element: &gst::Element,
+    reason: &str,
+    attempt: u32,
+    delay: Duration,
+    resume_after: Option<&str>,
+) {
+    let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+    let structure = Structure::builder(RECONNECT)
+        .field("reason", reason)
+        .field("attempt", attempt)
+        .field("delay", delay)
+        .field_if_some("resume-after", resume_after.map(text));
+    post_structure(element, structure.build());
 }
 
-impl Progress {
-    /// The step before; [`Step::Over`] is followed by no other.
-    fn replace(&self, step: Step) -> Step {
-        let mut current = lock(&self.0);
-        match *current {
-            Step::Over => Step::Over,
-            _ => std::mem::replace(&mut *current, step),
-        }
-    }
-
-    /// What the application hears at once, and the log.
-    pub(crate) fn hear(&self, element: &gst::Element, notice: &Notice) {
-        if *lock(&self.0) == Step::Over {
-            return;
-        }
-        match notice {
-            Notice::Connected {
-                endpoint,
-                request_id,
-            } => gst::info!(
-                CAT,
-                obj = element,
-                "Connected to {endpoint}, request {}",
-                request_id.as_deref().unwrap_or("without an id")
-            ),
-            Notice::Reconnect {
-                error: Some(error),
-                delay,
-                ..
-            } => gst::warning!(CAT, obj = element, "{error}; trying again in {delay:?}"),
-            notice => gst::debug!(CAT, obj = element, "{notice:?}"),
-        }
-        self.post_notice(element, notice);
-    }
-
-    fn post_notice(&self, element: &gst::Element, notice: &Notice) {
-        match notice {
-            Notice::Progress {
-                code,
-                text,
-                done: false,
-            } => {
-                if self.replace(Step::Begun(code)) != Step::Over {
-                    post_progress(element, gst::ProgressType::Start, code, text);
-                }
-            }
-            Notice::Progress {
-                code,
-                text,
-                done: true,
-            } => {
-                if self.replace(Step::None) != Step::Over {
-                    post_progress(element, gst::ProgressType::Complete, code, text);
-                }
-            }
-            Notice::Reconnect {
-                reason,
-                error,
-                attempt,
-                delay,
-                resume_after,
-            } => {
-                let step = *lock(&self.0);
-                if let (Step::Begun(code), Some(error)) = (step, error) {
-                    let text = format!("Trying again in {:.1} s: {error}", delay.as_secs_f64());
-                    post_progress(element, gst::ProgressType::Continue, code, &text);
-                }
-                let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-                let structure = Structure::builder(RECONNECT)
-                    .field("reason", *reason)
-                    .field("attempt", *attempt)
-                    .field("delay", delay)
-                    .field_if_some("resume-after", resume_after.as_deref().map(text));
-                post_structure(element, structure.build());
-            }
-            Notice::Connected { .. } => (),
-        }
-    }
-
-    /// The step under way, if any, has failed.
-    pub(crate) fn fail(&self, element: &gst::Element) {
-        if let Step::Begun(code) = self.replace(Step::None) {
-            post_progress(element, gst::ProgressType::Error, code, "Failed");
-        }
-    }
-
-    /// Nobody wants the step under way any more, if there is any, nor to hear what may still come.
-    pub(crate) fn cancel(&self, element: &gst::Element) {
-        if let Step::Begun(code) = self.replace(Step::Over) {
-            post_progress(element, gst::ProgressType::Canceled, code, "Cancelled");
-        }
-    }
-}
-
-fn post_progress(element: &gst::Element, type_: gst::ProgressType, code: &str, description: &str) {
+/// How far opening has come.
+pub(crate) fn post_progress(
+    element: &gst::Element,
+    type_: gst::ProgressType,
+    code: &str,
+    description: &str,
+) {
     let message = gst::message::Progress::builder(type_, code, text(description));
     post(element, message.src(element).build());
 }
@@ -711,69 +624,11 @@ mod tests {
     }
 
     #[test]
-    fn progress_ends_however_it_ends() {
-        use gst::ProgressType::*;
-        init();
-        let pipeline = gst::Pipeline::new();
-        let bus = pipeline.bus().unwrap();
-        let progress = Progress::default();
-        let notice = |code, done| Notice::Progress {
-            code,
-            text: "…".to_owned(),
-            done,
-        };
-        progress.hear(pipeline.upcast_ref(), &notice("endpoint", false));
-        progress.hear(pipeline.upcast_ref(), &notice("endpoint", true));
-        progress.fail(pipeline.upcast_ref());
-        progress.hear(pipeline.upcast_ref(), &notice("connect", false));
-        progress.fail(pipeline.upcast_ref());
-        progress.hear(pipeline.upcast_ref(), &notice("connect", false));
-        progress.cancel(pipeline.upcast_ref());
-        // What an old session still says.
-        progress.hear(pipeline.upcast_ref(), &notice("connect", true));
-        progress.hear(pipeline.upcast_ref(), &notice("endpoint", false));
-        progress.hear(
-            pipeline.upcast_ref(),
-            &Notice::Reconnect {
-                reason: "rotated",
-                error: None,
-                attempt: 0,
-                delay: std::time::Duration::ZERO,
-                resume_after: None,
-            },
-        );
-        let seen: Vec<_> = std::iter::from_fn(|| bus.pop())
-            .map(|message| match message.view() {
-                gst::MessageView::Progress(message) => {
-                    let (type_, code, _) = message.get();
-                    (type_, code.to_string())
-                }
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        let expected = [
-            (Start, "endpoint"),
-            (Complete, "endpoint"),
-            (Start, "connect"),
-            (Error, "connect"),
-            (Start, "connect"),
-            (Canceled, "connect"),
-        ];
-        assert_eq!(seen, expected.map(|(type_, code)| (type_, code.to_owned())));
-    }
-
-    #[test]
     fn reconnect() {
         init();
         let pipeline = gst::Pipeline::new();
-        let notice = Notice::Reconnect {
-            reason: "rotated",
-            error: None,
-            attempt: 1,
-            delay: std::time::Duration::from_millis(250),
-            resume_after: Some("17".to_owned()),
-        };
-        Progress::default().hear(pipeline.upcast_ref(), &notice);
+        let delay = Duration::from_millis(250);
+        post_reconnect(pipeline.upcast_ref(), "rotated", 1, delay, Some("17"));
         let message = pipeline.bus().unwrap().pop().unwrap();
         let structure = message.structure().unwrap();
         assert_eq!(structure.name(), "kvs-reconnect");

@@ -9,12 +9,14 @@
 //! | `uri` | the same as a `kvs://` URI |
 //! | `stream` | items as buffers and segments |
 //! | `seek` | seeks and flushes: what they ask for, and how they are performed |
-//! | `messages` | items, notices and errors as events and messages |
+//! | `messages` | items, reconnects and errors as events and messages |
+//! | `progress` | what a session says at once, and the step of opening that is under way |
 //! | `tags` | the registered tags |
 
 mod credentials;
 mod imp;
 pub(crate) mod messages;
+mod progress;
 pub(crate) mod properties;
 pub(crate) mod seek;
 mod settings;
