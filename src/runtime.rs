@@ -1,15 +1,15 @@
 //! One tokio runtime for all elements of the process.
 //!
-//! Sessions wait for the network nearly all the time, so few threads serve many of them. The runtime is our own: an
-//! application's may be of another kind, or end before the element does.
+//! Sessions wait for the network nearly all the time, so few threads serve many of them. The runtime is
+//! our own: an application's may be of another kind, or end before the element does.
 
 use crate::{
     error::{Error, ErrorKind},
     log,
 };
 use once_cell::sync::OnceCell;
-use std::thread;
-use tokio::runtime::{Builder, Handle, Runtime};
+use std::{future::pending, hint::black_box, io, thread};
+use tokio::runtime::{Builder, Handle};
 
 /// How many cores there are for each thread of the runtime. One thread reads the network for some 2,000
 /// cameras of 1 Mbit/s. With a second one, the tasks of a connection wake each other across threads,
@@ -19,33 +19,65 @@ const CORES_PER_THREAD: usize = 4;
 /// The most threads.
 const THREADS_MAX: usize = 4;
 
+const NAME: &str = "kvsgetmedia";
+
+/// The largest block that is freed here: glibc keeps twice as much for the next that is asked for.
+const LARGEST_BLOCK: usize = 1 << 20;
+
 fn worker_threads() -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     (cores / CORES_PER_THREAD).clamp(1, THREADS_MAX)
 }
 
-static RUNTIME: OnceCell<Runtime> = OnceCell::new();
+static RUNTIME: OnceCell<Handle> = OnceCell::new();
 
 /// The runtime's handle; the first call starts it.
 ///
 /// Fails when the system has no thread or descriptor left; the next call tries again.
 pub fn handle() -> Result<&'static Handle, Error> {
-    RUNTIME
-        .get_or_try_init(|| {
-            Builder::new_multi_thread()
-                .worker_threads(worker_threads())
-                .thread_name("kvsgetmedia")
-                .on_thread_start(log::listen)
-                .enable_all()
-                .build()
-        })
-        .map(Runtime::handle)
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("The network threads could not be started: {error}"),
-            )
-        })
+    RUNTIME.get_or_try_init(start).map_err(|error| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("The network threads could not be started: {error}"),
+        )
+    })
+}
+
+fn start() -> io::Result<Handle> {
+    keep_freed_memory();
+    let mut builder = match worker_threads() {
+        // One worker of a scheduler for many wakes itself with two system calls for each chunk it reads.
+        1 => Builder::new_current_thread(),
+        threads => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime = builder
+        .thread_name(NAME)
+        .on_thread_start(log::listen)
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    // It keeps the runtime, for ever, and is the one thread of a runtime that has no others.
+    thread::Builder::new()
+        .name(NAME.to_owned())
+        .spawn(move || {
+            log::listen();
+            runtime.block_on(pending::<()>());
+        })?;
+    Ok(handle)
+}
+
+/// Lets the memory that bodies are read into be used again.
+///
+/// What is read is freed by another thread a moment later, and glibc would give it back to the system
+/// at once, which then has to clear every page of it again: a tenth of what a fast body costs. How much
+/// it keeps is twice the largest block that was ever freed (mallopt(3), `M_MMAP_THRESHOLD`): twice the
+/// 400 KiB of hyper's buffers by themselves, which is less than what is under way.
+fn keep_freed_memory() {
+    drop(black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
 }
 
 #[cfg(test)]
