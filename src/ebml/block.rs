@@ -56,9 +56,8 @@ impl Block {
     }
 
     fn parse_block(rope: &Rope, span: Span, data: Span) -> Result<Self, ErrorKind> {
-        let mut bytes = [0; MAX_BLOCK_HEADER];
-        let available = rope.peek(data.start, &mut bytes).min(data.len() as usize);
-        let bytes = bytes.get(..available).unwrap_or_default();
+        let mut buffer = [0; MAX_BLOCK_HEADER];
+        let bytes = within(rope.peek(data.start, &mut buffer), data.len());
         let (track, len) = match header::vint(bytes) {
             Ok(Some((Some(track), len))) => (track, len),
             _ => return Err(ErrorKind::InvalidBlock),
@@ -88,9 +87,8 @@ impl Block {
         let mut duration = None;
         let mut at = data.start;
         while at < data.end {
-            let mut bytes = [0; MAX_HEADER];
-            let available = rope.peek(at, &mut bytes).min((data.end - at) as usize);
-            let header = header::parse(bytes.get(..available).unwrap_or_default())?;
+            let mut buffer = [0; MAX_HEADER];
+            let header = header::parse(within(rope.peek(at, &mut buffer), data.end - at))?;
             let header = header.ok_or(ErrorKind::Overrun)?;
             let size = header.size.ok_or(ErrorKind::UnknownSize)?;
             let start = at + header.len as u64;
@@ -101,9 +99,7 @@ impl Block {
             match header.id {
                 schema::BLOCK => block = Some(Self::parse_block(rope, span, Span { start, end })?),
                 schema::BLOCK_DURATION if size <= 8 => {
-                    let mut bytes = [0; 8];
-                    let bytes = &mut bytes[..size as usize];
-                    rope.peek(start, bytes);
+                    let bytes = rope.peek(start, &mut buffer[..size as usize]);
                     duration = super::unsigned(bytes).map(|units| BlockDuration {
                         units,
                         span: Span { start: at, end },
@@ -117,4 +113,9 @@ impl Block {
         let block = block.ok_or(ErrorKind::InvalidBlock)?;
         Ok(Block { duration, ..block })
     }
+}
+
+/// No more of `bytes` than `len`.
+fn within(bytes: &[u8], len: u64) -> &[u8] {
+    bytes.get(..len as usize).unwrap_or(bytes)
 }

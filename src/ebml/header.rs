@@ -14,6 +14,7 @@ pub(super) struct Header {
 }
 
 /// Reads the header at the beginning of `bytes`; `None` when more are needed.
+#[inline]
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, ErrorKind> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
@@ -22,15 +23,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, ErrorKind> {
     if id_len > 4 {
         return Err(ErrorKind::InvalidId);
     }
-    let Some(id) = bytes.get(..id_len) else {
-        return Ok(None);
-    };
-    let id = id.iter().fold(0, |id, &byte| id << 8 | u32::from(byte));
-    let Some(rest) = bytes.get(id_len..) else {
+    let Some((id, rest)) = number(bytes, id_len) else {
         return Ok(None);
     };
     Ok(vint(rest)?.map(|(size, size_len)| Header {
-        id,
+        id: id as Id,
         size,
         len: id_len + size_len,
     }))
@@ -38,6 +35,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, ErrorKind> {
 
 /// Reads a variable-length number and how many bytes it takes; its value is `None` when all its bits
 /// are ones, which as a size means unknown.
+#[inline]
 pub(super) fn vint(bytes: &[u8]) -> Result<Option<(Option<u64>, usize)>, ErrorKind> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
@@ -46,15 +44,26 @@ pub(super) fn vint(bytes: &[u8]) -> Result<Option<(Option<u64>, usize)>, ErrorKi
     if len > 8 {
         return Err(ErrorKind::InvalidSize);
     }
-    let Some(bytes) = bytes.get(..len) else {
+    let Some((value, _)) = number(bytes, len) else {
         return Ok(None);
     };
     let all_ones = (1u64 << (7 * len)) - 1;
-    let value = bytes
-        .iter()
-        .fold(0, |value, &byte| value << 8 | u64::from(byte))
-        & all_ones;
+    let value = value & all_ones;
     Ok(Some(((value != all_ones).then_some(value), len)))
+}
+
+/// The number that the first bytes are, `len` of them, 1 to 8, and what follows them.
+#[inline]
+fn number(bytes: &[u8], len: usize) -> Option<(u64, &[u8])> {
+    let rest = bytes.get(len..)?;
+    let number = match bytes.first_chunk() {
+        // All at once.
+        Some(eight) => u64::from_be_bytes(*eight) >> (64 - 8 * len),
+        None => bytes[..len]
+            .iter()
+            .fold(0, |number, &byte| number << 8 | u64::from(byte)),
+    };
+    Some((number, rest))
 }
 
 #[cfg(test)]

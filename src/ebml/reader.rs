@@ -35,7 +35,8 @@ pub enum Event {
 #[derive(Debug)]
 struct Open {
     id: Id,
-    /// `None`: of unknown size.
+    has_size: bool,
+    /// Where it ends, or if it has no size what it stands in.
     end: Option<u64>,
 }
 
@@ -54,8 +55,14 @@ pub struct Reader {
 impl Reader {
     /// Takes the next chunk of the body, of any size.
     pub fn push(&mut self, chunk: Bytes) {
-        self.rope.release(self.position);
+        self.release();
         self.rope.push(chunk);
+    }
+
+    /// Lets go of what events have covered, before the next [`push`](Reader::push) does. Spans handed out
+    /// are no longer valid.
+    pub fn release(&mut self) {
+        self.rope.release(self.position);
     }
 
     /// The bytes that are still there.
@@ -78,9 +85,8 @@ impl Reader {
         if self.innermost_end() == Some(self.position) {
             return Ok(self.close());
         }
-        let mut bytes = [0; MAX_HEADER];
-        let available = self.rope.peek(self.position, &mut bytes);
-        let header = match header::parse(&bytes[..available]) {
+        let mut buffer = [0; MAX_HEADER];
+        let header = match header::parse(self.rope.peek(self.position, &mut buffer)) {
             Ok(Some(header)) => header,
             Ok(None) => return Ok(None),
             Err(kind) => return Err(self.error(kind, None)),
@@ -106,9 +112,9 @@ impl Reader {
     /// Whether an element shows by its kind that the innermost one, of unknown size, is over.
     fn closes_innermost(&self, element: Option<&schema::Element>) -> bool {
         match (self.open.last(), element) {
-            (Some(Open { id, end: None }), Some(element)) => match element.parent {
+            (Some(open), Some(element)) if !open.has_size => match element.parent {
                 Parent::Root => true,
-                Parent::In(parent) => parent != *id && self.is_outer(parent),
+                Parent::In(parent) => parent != open.id && self.is_outer(parent),
                 Parent::Anywhere => false,
             },
             _ => false,
@@ -146,7 +152,11 @@ impl Reader {
             None => None,
         };
         self.check_end(end.unwrap_or(start), header.id)?;
-        self.open.push(Open { id: header.id, end });
+        self.open.push(Open {
+            id: header.id,
+            has_size: end.is_some(),
+            end: end.or(self.innermost_end()),
+        });
         let header = self.advance(start);
         // The id was found by `Kind::Structure`, so it is the one just pushed.
         Ok(Event::Start {
@@ -181,7 +191,7 @@ impl Reader {
 
     /// Where the innermost element of known size ends, and with it whatever is open inside it.
     fn innermost_end(&self) -> Option<u64> {
-        self.open.iter().rev().find_map(|open| open.end)
+        self.open.last()?.end
     }
 
     /// Moves on to `end`; what lies before it can be had as slices from now on.

@@ -129,8 +129,22 @@ impl Rope {
         self.end - self.tail.len() as u64
     }
 
-    /// Copies what there is from `offset` on, at most as much as `into` takes; says how much.
-    pub(super) fn peek(&self, offset: u64, into: &mut [u8]) -> usize {
+    /// What there is from `offset` on, at most as much as `buffer` takes, which serves where that does
+    /// not stand in one piece.
+    #[inline]
+    pub(super) fn peek<'a>(&'a self, offset: u64, buffer: &'a mut [u8]) -> &'a [u8] {
+        // Nearly always it is in the chunk that came last.
+        let in_last = self.chunks.back().and_then(|last| {
+            let from = offset.checked_sub(last.start)? as usize;
+            last.bytes.get(from..)?.get(..buffer.len())
+        });
+        match in_last {
+            Some(bytes) => bytes,
+            None => self.gather(offset, buffer),
+        }
+    }
+
+    fn gather<'a>(&self, offset: u64, buffer: &'a mut [u8]) -> &'a [u8] {
         let mut done = 0;
         let first = self.chunk_index(offset);
         let chunks = self
@@ -146,14 +160,14 @@ impl Rope {
             else {
                 continue;
             };
-            let count = from.len().min(into.len() - done);
-            into[done..done + count].copy_from_slice(&from[..count]);
+            let count = from.len().min(buffer.len() - done);
+            buffer[done..done + count].copy_from_slice(&from[..count]);
             done += count;
-            if done == into.len() {
+            if done == buffer.len() {
                 break;
             }
         }
-        done
+        &buffer[..done]
     }
 
     /// The chunk that holds `offset`.
