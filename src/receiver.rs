@@ -178,6 +178,8 @@ impl Receiver {
             Stream::Raw(raw) if self.handling == Handling::Drop => raw.skip(self.body.position()),
             Stream::Raw(raw) => raw.flush(self.body.rope(), self.body.position(), items),
         }
+        // The network may read into the memory again as soon as downstream has done with it.
+        self.body.release();
         result
     }
 

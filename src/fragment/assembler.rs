@@ -132,6 +132,11 @@ impl Assembler {
         self.reader.push(chunk);
     }
 
+    /// Lets go of what events have covered. Spans handed out are no longer valid.
+    pub fn release(&mut self) {
+        self.reader.release();
+    }
+
     /// The bytes that spans refer to.
     pub fn rope(&self) -> &Rope {
         self.reader.rope()
