@@ -7,16 +7,15 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::Mutex,
+    thread,
     time::Duration,
 };
 
 pub fn main(args: &[&str]) -> Result<(), Failure> {
     match *args {
         ["socket", url] => socket(url),
-        ["sdk", url] => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(sdk(url)),
+        ["sdk", url] => runtime()?.block_on(sdk(url)),
+        ["appsrc", url] => appsrc(url),
         ["paced", ref rest @ ..] => watch::main(rest),
         ["first-frame", ref rest @ ..] => first_frame::consume(rest),
         ["pipeline", description] => pipeline(description),
@@ -51,6 +50,31 @@ async fn sdk(url: &str) -> Result<(), Failure> {
         std::hint::black_box(chunk);
     }
     Ok(())
+}
+
+/// Does so, and hands it to GStreamer the shortest way there is.
+fn appsrc(url: &str) -> Result<(), Failure> {
+    let pipeline = parse("appsrc name=src block=true max-bytes=8388608 ! fakesink")?;
+    let hand_over = watch::to_appsrc(&pipeline)?;
+    let client = sdk::media(url);
+    let drain = thread::spawn({
+        let pipeline = pipeline.clone();
+        move || {
+            let drained = runtime()
+                .and_then(|runtime| runtime.block_on(watch::drain(&client, "cam", hand_over)))
+                .map_err(|error| error.to_string());
+            pipeline.send_event(gst::event::Eos::new());
+            drained
+        }
+    });
+    run(&pipeline)?;
+    drain.join().map_err(|_| "a panic")??;
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build()?)
 }
 
 /// Runs a pipeline, written as for gst-launch-1.0, to its end.

@@ -154,6 +154,7 @@ fn comparisons() -> Result<Vec<Comparison>, Failure> {
             consumer("socket, read and dropped", |url, _| {
                 vec!["socket".into(), url.into()]
             }),
+            appsrc(),
             element(),
             pipeline("kvsgetmediasrc payload=raw ! fakesink", |url, body| {
                 kvs(url, body, "payload=raw", "fakesink")
@@ -221,6 +222,7 @@ fn comparisons() -> Result<Vec<Comparison>, Failure> {
         tls: true,
         ways: vec![
             sdk(),
+            appsrc(),
             element(),
             // It trusts the system's authorities only.
             pipeline("souphttpsrc ! fakesink", |url, _| {
@@ -235,6 +237,13 @@ fn comparisons() -> Result<Vec<Comparison>, Failure> {
 fn sdk() -> Way {
     consumer("SDK's ByteStream, drained", |url, _| {
         vec!["sdk".into(), url.into()]
+    })
+}
+
+/// What any element costs that reads it and pushes buffers from a thread of its own.
+fn appsrc() -> Way {
+    consumer("SDK's ByteStream, appsrc ! fakesink", |url, _| {
+        vec!["appsrc".into(), url.into()]
     })
 }
 

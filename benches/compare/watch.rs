@@ -295,7 +295,7 @@ fn play(
 }
 
 /// What is done with each chunk of a body.
-type HandOver = Box<dyn FnMut(Bytes) -> Result<(), Failure> + Send>;
+pub type HandOver = Box<dyn FnMut(Bytes) -> Result<(), Failure> + Send>;
 
 fn to_watch(watch: Arc<Mutex<Watch>>) -> HandOver {
     Box::new(move |chunk| {
@@ -316,7 +316,7 @@ fn to_thread(watch: Arc<Mutex<Watch>>) -> HandOver {
 }
 
 /// The shortest way from the SDK into a pipeline.
-fn to_appsrc(pipeline: &gst::Element) -> Result<HandOver, Failure> {
+pub fn to_appsrc(pipeline: &gst::Element) -> Result<HandOver, Failure> {
     let bin = pipeline.downcast_ref::<gst::Bin>();
     let src = bin.and_then(|bin| bin.by_name("src")).ok_or("no source")?;
     let src = src.downcast::<gst_app::AppSrc>().map_err(|_| "no appsrc")?;
@@ -326,7 +326,12 @@ fn to_appsrc(pipeline: &gst::Element) -> Result<HandOver, Failure> {
     }))
 }
 
-async fn drain(client: &sdk::Client, name: &str, mut hand_over: HandOver) -> Result<(), Failure> {
+/// Reads a body to its end.
+pub async fn drain(
+    client: &sdk::Client,
+    name: &str,
+    mut hand_over: HandOver,
+) -> Result<(), Failure> {
     let mut body = sdk::get_media(client, name).await?;
     while let Some(chunk) = body.try_next().await? {
         hand_over(chunk)?;
