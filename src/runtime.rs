@@ -8,8 +8,8 @@ use crate::{
     log,
 };
 use once_cell::sync::OnceCell;
-use std::{future::pending, hint::black_box, io, thread};
-use tokio::runtime::{Builder, Handle};
+use std::{future::pending, hint::black_box, io, sync::mpsc, thread};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How many cores there are for each thread of the runtime. One thread reads the network for some 2,000
 /// cameras of 1 Mbit/s. With a second one, the tasks of a connection wake each other across threads,
@@ -43,8 +43,28 @@ pub fn handle() -> Result<&'static Handle, Error> {
     })
 }
 
+/// Starts the thread that makes the runtime and keeps it for ever. Where the runtime has no threads of
+/// its own, it is the one that runs it.
 fn start() -> io::Result<Handle> {
     keep_freed_memory();
+    let (sender, made) = mpsc::channel();
+    let keep = move || {
+        log::listen();
+        match build() {
+            Ok(runtime) => {
+                let _ = sender.send(Ok(runtime.handle().clone()));
+                runtime.block_on(pending::<()>());
+            }
+            Err(error) => {
+                let _ = sender.send(Err(error));
+            }
+        }
+    };
+    thread::Builder::new().name(NAME.to_owned()).spawn(keep)?;
+    made.recv().map_err(io::Error::other)?
+}
+
+fn build() -> io::Result<Runtime> {
     let mut builder = match worker_threads() {
         // One worker of a scheduler for many wakes itself with two system calls for each chunk it reads.
         1 => Builder::new_current_thread(),
@@ -54,20 +74,11 @@ fn start() -> io::Result<Handle> {
             builder
         }
     };
-    let runtime = builder
+    builder
         .thread_name(NAME)
         .on_thread_start(log::listen)
         .enable_all()
-        .build()?;
-    let handle = runtime.handle().clone();
-    // It keeps the runtime, for ever, and is the one thread of a runtime that has no others.
-    thread::Builder::new()
-        .name(NAME.to_owned())
-        .spawn(move || {
-            log::listen();
-            runtime.block_on(pending::<()>());
-        })?;
-    Ok(handle)
+        .build()
 }
 
 /// Lets the memory that bodies are read into be used again.

@@ -1,13 +1,17 @@
-//! What a process uses while elements come and go, and while nobody takes what they offer. One test,
-//! because it looks at its process.
+//! What a process uses while elements come and go, and while nobody takes what they offer; and what
+//! happens where it may use no more. One test, because it looks at its process.
 
 mod support;
 
 use gst::prelude::*;
 use kvs_local::{AfterBody, Fault, Server, synth::Synth};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::{
+    os::fd::AsRawFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use support::*;
 
@@ -15,9 +19,47 @@ const MIB: usize = 1 << 20;
 
 #[test]
 fn nothing_stays_and_nothing_grows() {
+    without_a_descriptor_an_element_says_so();
     elements_leave_nothing_behind();
     a_blocked_sink_bounds_memory();
     hostile_sizes_bound_memory();
+}
+
+/// The first element of all, which starts the network's threads; within an application's runtime, where
+/// nothing may block and no runtime may end.
+fn without_a_descriptor_an_element_says_so() {
+    let server = Server::start();
+    let src = play_media(&server, "cam", &media(2), &[]);
+    let bus = gst::Bus::new();
+    src.set_bus(Some(&bus));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // All below it are in use.
+    let next = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    let application = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    application.block_on(async {
+        setrlimit(Resource::RLIMIT_NOFILE, next, hard).unwrap();
+        let refused = src.set_state(gst::State::Paused);
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        assert!(refused.is_err());
+    });
+    let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
+    let gst::MessageView::Error(error) = message.view() else {
+        panic!("{message:?}");
+    };
+    let debug = error.debug().unwrap();
+    assert!(
+        debug.contains("The network threads could not be started"),
+        "{debug}"
+    );
+    // And can be started when there are some.
+    src.set_state(gst::State::Null).unwrap();
+    src.set_bus(None);
+    let run = Run::demuxed(&src);
+    run.play();
+    run.wait_eos();
+    run.stop();
 }
 
 /// 200 elements: never started, stopped at once, stopped in the middle, played to their end.
