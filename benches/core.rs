@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench core`. Throughput is in bytes of the body; chunks are those of an SDK's body.
 //!
-//! Instructions, which do not depend on what else the machine does, are counted by valgrind: some 1,200
+//! Instructions, which do not depend on what else the machine does, are counted by valgrind: some 870
 //! a block, the differences between frames of 1 and of 8 KiB, of which there are 16,384 and 2,048.
 //!
 //! ```text
