@@ -18,8 +18,8 @@ const ITEM_COST: usize = 256;
 
 /// With more than this queued, the producer lets a consumer that keeps up catch up first: what is
 /// queued then stays in the processor's cache, and in memory that is used again, which for a fast body
-/// is a quarter of all it costs. With 512 KiB the allocator gives twice as much of that back to the
-/// system in between, which costs a twentieth; with 128 KiB the threads wake each other too often.
+/// is a quarter of all it costs. With 768 KiB, frames of 8 KiB cost a tenth more; with 128 KiB the threads
+/// wake each other too often.
 const EASY_BYTES: usize = 320 * 1024;
 
 /// How long it waits for that. A consumer that does not keep up gets the whole queue filled.

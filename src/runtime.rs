@@ -65,16 +65,14 @@ fn start() -> io::Result<Handle> {
 }
 
 fn build() -> io::Result<Runtime> {
-    let mut builder = match worker_threads() {
+    let threads = worker_threads();
+    let mut builder = match threads {
         // One worker of a scheduler for many wakes itself with two system calls for each chunk it reads.
         1 => Builder::new_current_thread(),
-        threads => {
-            let mut builder = Builder::new_multi_thread();
-            builder.worker_threads(threads);
-            builder
-        }
+        _ => Builder::new_multi_thread(),
     };
     builder
+        .worker_threads(threads)
         .thread_name(NAME)
         .on_thread_start(log::listen)
         .enable_all()

@@ -145,29 +145,20 @@ impl Rope {
     }
 
     fn gather<'a>(&self, offset: u64, buffer: &'a mut [u8]) -> &'a [u8] {
-        let mut done = 0;
         let first = self.chunk_index(offset);
-        let chunks = self
+        let start = self
+            .chunks
+            .get(first)
+            .map_or(self.frozen_end(), |chunk| chunk.start);
+        let bytes = self
             .chunks
             .range(first..)
-            .map(|chunk| (chunk.start, &chunk.bytes[..]));
-        let tail = (self.frozen_end(), &self.tail[..]);
-        for (start, bytes) in chunks.chain([tail]) {
-            let at = offset + done as u64;
-            let Some(from) = at
-                .checked_sub(start)
-                .and_then(|from| bytes.get(from as usize..))
-            else {
-                continue;
-            };
-            let count = from.len().min(buffer.len() - done);
-            buffer[done..done + count].copy_from_slice(&from[..count]);
-            done += count;
-            if done == buffer.len() {
-                break;
-            }
-        }
-        &buffer[..done]
+            .flat_map(|chunk| &chunk.bytes[..])
+            .chain(&self.tail[..])
+            .skip(offset.saturating_sub(start) as usize);
+        let into = buffer.iter_mut();
+        let count = into.zip(bytes).map(|(into, byte)| *into = *byte).count();
+        &buffer[..count]
     }
 
     /// The chunk that holds `offset`.
