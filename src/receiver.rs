@@ -173,10 +173,16 @@ impl Receiver {
     pub fn push(&mut self, chunk: Bytes, items: &mut Vec<Item>) -> Result<Flow, Error> {
         self.body.push(chunk);
         let result = self.read(items);
+        let settled = self.body.settled();
         match &mut self.stream {
             Stream::Continuous(stream) => stream.flush(self.body.rope(), items),
-            Stream::Raw(raw) if self.handling == Handling::Drop => raw.skip(self.body.position()),
-            Stream::Raw(raw) => raw.flush(self.body.rope(), self.body.position(), items),
+            Stream::Raw(raw) => {
+                raw.take(self.body.rope(), self.body.position());
+                match self.handling {
+                    Handling::Drop => raw.skip(settled),
+                    _ => raw.flush(self.body.rope(), settled, items),
+                }
+            }
         }
         // The network may read into the memory again as soon as downstream has done with it.
         self.body.release();
@@ -334,7 +340,7 @@ impl Receiver {
             self.progressed = true;
             self.complete(end, items)?;
         } else if let Stream::Raw(raw) = &mut self.stream {
-            raw.skip(self.body.position());
+            raw.skip(end.offset);
         }
         Ok(())
     }
@@ -362,14 +368,28 @@ impl Receiver {
             return Ok(());
         }
         if self.body.is_truncated() {
-            self.position.end(&fragment::End::default());
-            self.finish(items)?;
-            let from = self.position.after();
-            items.push(Item::Gap(self.gap(GapKind::Lost, from, None)));
-            return Ok(());
+            return self.lose(items);
         }
-        self.body = Assembler::default();
-        self.complete(fragment::End::default(), items)
+        let end = self.body.close();
+        self.complete(end, items)
+    }
+
+    /// Whether the body has brought nothing of the fragment that was cut.
+    pub fn is_missing(&self) -> bool {
+        self.handling == Handling::Undecided && self.position.is_within_fragment()
+    }
+
+    /// The rest of the fragment under way cannot be had.
+    ///
+    /// # Errors
+    /// As [`Receiver::push`].
+    pub fn lose(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
+        let lost = self.position.lose();
+        self.finish(items)?;
+        if lost.is_some() {
+            items.push(Item::Gap(self.gap(GapKind::Lost, lost, None)));
+        }
+        Ok(())
     }
 
     /// The stream ends here: gives out what is still kept back.

@@ -15,8 +15,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
 
 /// A fragment that ended without a token is asked for so often without getting more of it before it
-/// is taken for complete.
-const FRUITLESS_MAX: u32 = 3;
+/// is taken for complete: with the delays of a stream at rest between, for 10 s. Its producer may only
+/// have paused.
+const FRUITLESS_MAX: u32 = 8;
 
 /// What to do with a fragment that the service sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +208,13 @@ impl Position {
     pub fn begin(&mut self, head: &Head) -> Decision {
         if self.is_old(&head.number) {
             let last = self.complete.as_ref();
-            self.seen_again |= last.is_some_and(|last| last.number == head.number);
+            if last.is_some_and(|last| last.number == head.number) {
+                self.seen_again = true;
+                // Now has been reached: what comes next follows it.
+                if self.way == Way::Now {
+                    self.way = Way::Exact;
+                }
+            }
             return Decision::Skip;
         }
         // Before one of which nothing was delivered there is still room.
@@ -284,6 +291,17 @@ impl Position {
         }
     }
 
+    /// The rest of the fragment under way cannot be had. Returns its number, if anything of it was
+    /// delivered.
+    pub fn lose(&mut self) -> Option<String> {
+        let begun = self
+            .partial
+            .as_ref()
+            .is_some_and(|partial| partial.units > 0);
+        self.end(&End::default());
+        self.after().filter(|_| begun)
+    }
+
     /// A body repeated what was delivered of the fragment that was cut, and ended in good order without
     /// bringing any more. Says whether that has happened so often that there is no more of it.
     pub fn was_fruitless(&mut self) -> bool {
@@ -320,6 +338,12 @@ impl Position {
     /// request to go on with; there is none back to where the user asked to begin.
     pub fn gone(&mut self) -> bool {
         let refused = self.request();
+        // One that was announced and then never completed: the user's own start leads to another.
+        let announced = |partial: &Partial| partial.units == 0 && partial.interrupted.is_none();
+        if self.complete.is_none() && self.partial.as_ref().is_some_and(announced) {
+            self.partial = None;
+            self.way = Way::Exact;
+        }
         while self.request() == refused {
             self.way = match self.way {
                 Way::Exact if self.has_begun() => Way::Timestamp,

@@ -316,12 +316,15 @@ impl Worker {
     }
 
     async fn connection(&mut self, client: &Client) -> Outcome {
+        let asked = Instant::now();
         // Boxed, since it is large and soon done: the task keeps room for its largest state for ever.
         let body = match Box::pin(self.connect(client)).await {
             Ok(body) => body,
             Err(error) => return error.into(),
         };
         self.opened = Some(Instant::now());
+        // Silence is that of a stream, not of a service that is slow to answer.
+        self.quiet_since += asked.elapsed();
         self.receiver.open();
         self.read(body).await
     }
@@ -463,15 +466,19 @@ impl Worker {
 
     /// No more comes of the body: what that says of the fragment under way, and whether it is the end.
     async fn settle(&mut self) -> Option<Outcome> {
-        if let Err(error) = self.receiver.close(&mut self.items) {
+        let silent = self.config.end.at_live && self.quiet_since.elapsed() >= LIVE_SILENCE;
+        let mut settled = self.receiver.close(&mut self.items);
+        if silent && self.receiver.is_missing() {
+            // It was asked for once more, and nobody has it.
+            settled = settled.and_then(|()| self.receiver.lose(&mut self.items));
+        }
+        if let Err(error) = settled {
             return Some(error.into());
         }
         if let Err(closed) = self.pass_on().await {
             return Some(closed.into());
         }
-        let silent = self.quiet_since.elapsed() >= LIVE_SILENCE;
-        let is_end =
-            self.config.end.at_live && silent && !self.receiver.position().is_within_fragment();
+        let is_end = silent && !self.receiver.position().is_within_fragment();
         is_end.then_some(Outcome::End)
     }
 

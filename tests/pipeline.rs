@@ -4,10 +4,10 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Cut, Fault, Server, StartSelector, StreamHandle,
+    AfterBody, Cut, Fault, Server, StartSelector, StreamHandle,
     synth::{Synth, Synthetic, TrackSpec},
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
 use support::*;
 
 // ---- recordings of the service's own answers ---------------------------------------------------
@@ -189,6 +189,56 @@ fn a_last_fragment_without_a_token_ends_at_live_in_silence() {
     assert_payloads(&log, VIDEO, video.map(|frame| &frame.payload), "all");
     assert_eq!(log.fragments().len(), 3);
     assert!(log.structures("kvs-gap").is_empty());
+}
+
+/// The producer has gone, and the service keeps nothing of what it had begun.
+#[test]
+fn a_last_fragment_that_nobody_has_any_more_ends_at_live() {
+    for then in [AfterBody::CleanEnd, AfterBody::Silence] {
+        let server = Server::start();
+        let media = media(1);
+        media.push_to(&server.stream("cam"));
+        let [first, second] = &media.fragments[..] else {
+            panic!("{} fragments", media.fragments.len());
+        };
+        let whole = first.document.len() + second.document.len();
+        server.fault(Fault::get_media().cut_after(whole as u64 - 400, Cut::Fin));
+        let gone = Fault::get_media().nth(2).always();
+        server.fault(gone.replace_body("", then));
+        let properties = [
+            ("start-selector", "earliest"),
+            ("end-at-live", "true"),
+            ("idle-timeout", "300"),
+        ];
+        let run = Run::demuxed(&source(&server, "cam", &properties));
+        run.play().wait_eos();
+        let log = run.stop();
+        assert_eq!(log.fragments().len(), 1, "{then:?}");
+        let gaps = log.structures("kvs-gap");
+        let field = |name| gaps[0].get::<&str>(name);
+        assert_eq!(field("kind"), Ok("lost"), "{then:?}");
+        assert_eq!(field("from-fragment-number"), Ok(second.number.as_str()));
+    }
+}
+
+/// Only a body that is there can be silent.
+#[test]
+fn a_service_that_is_slow_to_answer_does_not_end_at_live() {
+    let server = Server::builder().rotate_after_fragments(2).start();
+    let media = media(4);
+    media.push_to(&server.stream("cam"));
+    for nth in [1, 2] {
+        let slow = Fault::get_media().nth(nth).drip(200_000);
+        server.fault(slow.delay_headers(Duration::from_secs(11)));
+    }
+    let properties = [
+        ("start-selector", "earliest"),
+        ("end-at-live", "true"),
+        ("connect-timeout", "20000"),
+    ];
+    let run = Run::demuxed(&source(&server, "cam", &properties));
+    run.play().wait_eos();
+    assert_eq!(run.stop().fragments().len(), media.fragments.len());
 }
 
 /// What has come is shown, though it is too little to tell what else there is.

@@ -6,13 +6,17 @@ use bytes::Bytes;
 use common::*;
 use gstkvsgetmedia::{
     error::{Error, ErrorKind},
+    fragment::Assembler,
     item::{FragmentEnd, FragmentStart, GapKind, Item},
     receiver::{Config, Flow, Receiver},
     request::Selector,
     resume::{Ended, Next, Point, Retry},
 };
-use kvs_local::synth::{Synth, Synthetic};
-use std::time::Duration;
+use kvs_local::{
+    error_document,
+    synth::{Synth, Synthetic},
+};
+use std::{collections::BTreeSet, time::Duration};
 
 const LARGE: usize = 64 * 1024;
 
@@ -790,5 +794,267 @@ fn what_is_missing_before_the_end_is_named() {
         assert_eq!(gaps(&outcome, &media), lost, "raw {raw}");
         let last = outcome.others.last().unwrap();
         assert_eq!(last.0, outcome.bytes.len(), "after what came of it");
+    }
+}
+
+/// Fragments that end without a token.
+fn without_tokens() -> Synthetic {
+    Synth::new()
+        .fragments(4)
+        .frames(6)
+        .payload(10, 40)
+        .each(|_, fragment| fragment.trailing_tags = false)
+        .build()
+}
+
+fn configs() -> [Config; 2] {
+    [false, true].map(|raw| Config {
+        raw,
+        ..Config::new(Selector::Earliest)
+    })
+}
+
+#[test]
+fn fragments_without_tokens_are_not_delivered_again_either() {
+    let media = without_tokens();
+    let d = documents(&media, &Selector::Earliest);
+    for config in configs() {
+        let whole = uncut(&media, &config, LARGE);
+        let twice = [&d[0], &d[0], &d[1], &d[0], &d[2], &d[1], &d[3]]
+            .map(|d| d.clone())
+            .concat();
+        for chunk in [1, 100, LARGE] {
+            let mut receiver = Receiver::new(config.clone());
+            let mut items = Vec::new();
+            receiver.open();
+            feed(&mut receiver, &twice.clone().into(), chunk, &mut items).unwrap();
+            let what = format!("raw {}, chunks of {chunk}", config.raw);
+            assert_same(&Outcome::of(items), &whole, what);
+        }
+        // The way back to a cut one may lead to the one before it.
+        for at in (0..d[1].len()).step_by(3) {
+            let mut receiver = Receiver::new(Config {
+                start: Selector::ServerTimestamp(media.fragments[1].server_timestamp_ms),
+                ..config.clone()
+            });
+            let mut items = Vec::new();
+            receiver.open();
+            feed(&mut receiver, &d[1].slice(..at), LARGE, &mut items).unwrap();
+            if receiver.position().delivered().is_none() {
+                continue;
+            }
+            receiver.open();
+            let again: Bytes = d.concat().into();
+            feed(&mut receiver, &again, LARGE, &mut items).unwrap();
+            let from_second = Config {
+                start: Selector::AfterFragment(media.fragments[0].number.clone()),
+                ..config.clone()
+            };
+            let what = format!("raw {}, cut after {at} bytes", config.raw);
+            assert_same(
+                &Outcome::of(items),
+                &uncut(&media, &from_second, LARGE),
+                what,
+            );
+        }
+    }
+}
+
+/// Where the elements of a body end.
+fn element_ends(body: &Bytes) -> BTreeSet<usize> {
+    let mut assembler = Assembler::default();
+    let mut ends = BTreeSet::new();
+    for at in 0..body.len() {
+        assembler.push(body.slice(at..at + 1));
+        while assembler.next().unwrap().is_some() {}
+        ends.insert(assembler.position() as usize);
+    }
+    ends
+}
+
+/// An error stands in place of what was to come, in the document under way or in one of its own.
+#[test]
+fn an_error_in_the_body_leaves_no_trace() {
+    const TAGS: [u8; 4] = [0x12, 0x54, 0xC3, 0x67];
+    for media in [every_form(), without_tokens()] {
+        let all = body(&media, &Selector::Earliest);
+        let error = error_document(&media.fragments[1].number, 5000, "Internal error");
+        let tags = error.windows(4).position(|bytes| bytes == TAGS).unwrap();
+        for config in configs() {
+            let whole = uncut(&media, &config, LARGE);
+            for (what, error) in [("a document", &error), ("tags", &error.slice(tags..))] {
+                for chunk in [1, LARGE] {
+                    let mut faults = 0;
+                    for at in element_ends(&all) {
+                        let mut receiver = Receiver::new(config.clone());
+                        let mut items = Vec::new();
+                        receiver.open();
+                        let cut: Bytes = [&all[..at], error].concat().into();
+                        if feed(&mut receiver, &cut, chunk, &mut items).is_err() {
+                            faults += 1;
+                        }
+                        let request = receiver.position().request();
+                        receiver.open();
+                        feed(&mut receiver, &body(&media, &request), LARGE, &mut items).unwrap();
+                        receiver.finish(&mut items).unwrap();
+                        let raw = config.raw;
+                        let what = format!("raw {raw}, {what} after {at} bytes, chunks of {chunk}");
+                        assert_same(&Outcome::of(items), &whole, what);
+                    }
+                    assert!(faults > 8, "{faults} errors were read");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fragment_that_was_announced_and_is_not_kept_leads_back_to_the_start() {
+    let media = every_form();
+    let announced = announcement(&media.fragments[2].document);
+    let starts = [
+        Selector::Now,
+        Selector::AfterFragment(media.fragments[1].number.clone()),
+        Selector::ProducerTimestamp(media.fragments[2].producer_timestamp_ms),
+    ];
+    for start in starts {
+        let mut receiver = Receiver::new(Config::new(start.clone()));
+        receiver.open();
+        feed(&mut receiver, &announced, LARGE, &mut Vec::new()).unwrap();
+        let time = Selector::ServerTimestamp(media.fragments[2].server_timestamp_ms);
+        assert_eq!(receiver.position().request(), time);
+        assert!(receiver.position().gone());
+        assert_eq!(receiver.position().request(), start);
+        assert!(!receiver.position().gone(), "nothing of it was seen");
+    }
+}
+
+#[test]
+fn now_has_been_reached_when_the_last_fragment_comes_again() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    let mut items = Vec::new();
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
+    receiver.open();
+    feed(&mut receiver, &d[0], LARGE, &mut items).unwrap();
+    receiver.position().skip_to_now();
+    receiver.open();
+    feed(&mut receiver, &d[0], LARGE, &mut items).unwrap();
+    // While the connection is made again, two are sent.
+    let after = Selector::ContinuationToken(media.fragments[0].token.clone());
+    assert_eq!(receiver.position().request(), after);
+}
+
+#[test]
+fn a_last_fragment_without_a_token_keeps_its_tags_and_size() {
+    let built = |trailing: bool| {
+        Synth::new()
+            .fragments(1)
+            .tags_after(&[("motion", "yes")])
+            .each(move |_, fragment| fragment.trailing_tags = trailing)
+            .build()
+    };
+    let media = built(false);
+    for config in configs() {
+        let mut receiver = Receiver::new(config);
+        let mut items = Vec::new();
+        let mut asked = 0;
+        while receiver.position().is_within_fragment() || asked == 0 {
+            receiver.open();
+            let all = body(&media, &Selector::Earliest);
+            feed(&mut receiver, &all, LARGE, &mut items).unwrap();
+            receiver.close(&mut items).unwrap();
+            asked += 1;
+            assert!(asked < 20);
+        }
+        let outcome = Outcome::of(items);
+        let end = &outcome.ends()[0];
+        assert_eq!(end.start.tags[0].value, "yes");
+        assert_eq!(end.bytes, media.fragments[0].document.len() as u64);
+        let with_token = uncut(&built(true), &Config::new(Selector::Earliest), LARGE);
+        assert_eq!(end.start.tags, with_token.ends()[0].start.tags);
+    }
+}
+
+#[test]
+fn a_producer_that_pauses_within_a_fragment_is_waited_for() {
+    let media = without_tokens();
+    let d = documents(&media, &Selector::Earliest);
+    let part = d[1].slice(..d[1].len() * 3 / 4);
+    for config in configs() {
+        let whole = uncut(&media, &config, LARGE);
+        let mut receiver = Receiver::new(config);
+        let mut items = Vec::new();
+        receiver.open();
+        feed(&mut receiver, &d[0], LARGE, &mut items).unwrap();
+        let mut retry = Retry::new(None, 7);
+        let mut waited = Duration::ZERO;
+        while waited < Duration::from_secs(7) {
+            feed(&mut receiver, &part, LARGE, &mut items).unwrap();
+            receiver.close(&mut items).unwrap();
+            let progressed = receiver.has_progressed();
+            match retry.after(Ended::Cleanly { progressed }) {
+                Next::Connect(reconnect) => waited += reconnect.delay,
+                Next::GiveUp(error) => panic!("{error}"),
+            }
+            receiver.open();
+        }
+        let rest: Bytes = d[1..].concat().into();
+        feed(&mut receiver, &rest, LARGE, &mut items).unwrap();
+        assert_same(&Outcome::of(items), &whole, "after the pause");
+    }
+}
+
+#[test]
+fn an_empty_fragment_without_a_token_is_the_same_in_chunks_of_any_size() {
+    let media = Synth::new()
+        .fragments(3)
+        .each(|index, fragment| {
+            fragment.media = index != 1;
+            fragment.trailing_tags = index != 1;
+        })
+        .build();
+    for config in configs() {
+        let whole = uncut(&media, &config, LARGE);
+        // It names no frames, so none are lost; their time is.
+        assert!(
+            gaps(&whole, &media)
+                .iter()
+                .all(|gap| gap.0 == GapKind::Hole)
+        );
+        assert_eq!(whole.ends().len(), 3);
+        for chunk in 1..=70 {
+            let what = format!("raw {}, chunks of {chunk}", config.raw);
+            assert_same(&uncut(&media, &config, chunk), &whole, what);
+        }
+    }
+}
+
+#[test]
+fn a_fragment_that_nobody_has_any_more_is_named() {
+    let media = every_form();
+    let d = documents(&media, &Selector::Earliest);
+    for config in configs() {
+        for (second, lost) in [
+            (announcement(&d[1]), None),
+            (d[1].slice(..d[1].len() * 3 / 4), Some(1)),
+        ] {
+            let mut receiver = Receiver::new(config.clone());
+            let mut items = Vec::new();
+            receiver.open();
+            let cut: Bytes = [&d[0][..], &second].concat().into();
+            feed(&mut receiver, &cut, LARGE, &mut items).unwrap();
+            assert!(lost.is_none() || !receiver.is_missing(), "it may go on");
+            receiver.open();
+            assert!(receiver.is_missing());
+            receiver.lose(&mut items).unwrap();
+            assert!(!receiver.position().is_within_fragment());
+            let outcome = Outcome::of(items);
+            let expected: Vec<_> = lost
+                .map(|index| (GapKind::Lost, Some(index), None))
+                .into_iter()
+                .collect();
+            assert_eq!(gaps(&outcome, &media), expected);
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     item::{FragmentEnd, FragmentStart, Tag},
 };
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// The most bytes a document may have before its first frame, between two and after its end.
 const HEAD_MAX: u64 = 16 * 1024 * 1024;
@@ -115,8 +116,6 @@ struct Document {
     /// The size of all of the producer's tags that are kept.
     tag_bytes: usize,
     ended: bool,
-    /// An event that follows the one just returned.
-    next: Option<Event>,
 }
 
 /// Makes fragments of a GetMedia body.
@@ -124,6 +123,13 @@ struct Document {
 pub struct Assembler {
     reader: Reader,
     document: Document,
+    /// Events that follow the one just returned.
+    next: VecDeque<Event>,
+    /// The end of a document that had no token, until the next one shows that the service has gone on: an
+    /// error that it reports instead may have cut it short.
+    held: Vec<Event>,
+    /// What follows this offset is not known to belong to anything.
+    unsettled: Option<u64>,
 }
 
 impl Assembler {
@@ -145,6 +151,11 @@ impl Assembler {
     /// The offset of the first byte that no event has covered.
     pub fn position(&self) -> u64 {
         self.reader.position()
+    }
+
+    /// The offset up to which events have told what the bytes belong to.
+    pub fn settled(&self) -> u64 {
+        self.unsettled.unwrap_or(self.position())
     }
 
     /// Where the document under way begins in the body.
@@ -170,7 +181,7 @@ impl Assembler {
     #[allow(clippy::should_implement_trait)] // fallible, and `None` is not the end
     pub fn next(&mut self) -> Result<Option<Event>, ebml::Error> {
         loop {
-            if let Some(event) = self.document.next.take() {
+            if let Some(event) = self.next.pop_front() {
                 return Ok(Some(event));
             }
             let event = match self.reader.next()? {
@@ -216,12 +227,12 @@ impl Assembler {
             schema::TIMESTAMP => {
                 let timecode = ebml::unsigned(&self.rope().bytes(data)).unwrap_or_default();
                 self.document.in_cluster = true;
-                return Ok(Some(self.begin_then(Event::Cluster(timecode))));
+                return Ok(self.begin_then(Event::Cluster(timecode)));
             }
-            schema::EBML => return Ok(self.start_document(span)),
+            schema::EBML => self.start_document(span),
             schema::INFO => self.document.head.info = Some(self.keep(data)),
             schema::TRACKS => self.document.head.tracks = Some(self.keep(data)),
-            schema::TAGS => return self.tags(data),
+            schema::TAGS => return self.tags(span, data),
             _ => (),
         }
         Ok(None)
@@ -235,10 +246,18 @@ impl Assembler {
     }
 
     /// A new document. The one before is complete even if it had no token: the service has no more of
-    /// it.
-    fn start_document(&mut self, span: Span) -> Option<Event> {
-        let end =
-            (!self.document.ended && self.document.begun).then(|| self.end(None, None, span.start));
+    /// it, unless this one says that it has failed.
+    fn start_document(&mut self, span: Span) {
+        let known = self.document.begun || !self.document.head.number.is_empty();
+        if known && !self.document.ended {
+            if !self.document.begun {
+                let head = std::mem::take(&mut self.document.head);
+                self.held.push(Event::Begin(Box::new(head)));
+            }
+            let end = self.end(None, None, span.start);
+            self.held.push(Event::End(end));
+            self.unsettled.get_or_insert(span.start);
+        }
         self.document = Document {
             start: span.start,
             head: Head {
@@ -248,12 +267,22 @@ impl Assembler {
             media_end: span.end,
             ..Document::default()
         };
-        end
     }
 
-    fn tags(&mut self, data: Span) -> Result<Option<Event>, ebml::Error> {
+    /// No more comes of the body, and none is to be had of the fragment under way: its end.
+    pub fn close(&mut self) -> End {
+        let held = self.held.drain(..).find_map(|event| match event {
+            Event::End(end) => Some(end),
+            _ => None,
+        });
+        held.unwrap_or_else(|| self.end(None, None, self.position()))
+    }
+
+    fn tags(&mut self, span: Span, data: Span) -> Result<Option<Event>, ebml::Error> {
         let tags = tags::parse(&self.rope().bytes(data), data.start)?;
         if let Some(id) = tags.error_id {
+            self.held.clear();
+            self.unsettled.get_or_insert(span.start);
             let number = tags.fragment_number.as_deref();
             return Ok(Some(Event::Fault(Box::new(inband::error(
                 id,
@@ -283,27 +312,31 @@ impl Assembler {
             return Ok(None);
         }
         let end = self.end(tags.continuation_token, tags.millis_behind_now, data.end);
-        Ok(Some(self.begin_then(end)))
+        Ok(self.begin_then(Event::End(end)))
     }
 
-    fn end(&mut self, token: Option<String>, millis_behind_now: Option<u64>, offset: u64) -> Event {
+    fn end(&mut self, token: Option<String>, millis_behind_now: Option<u64>, offset: u64) -> End {
         self.document.ended = true;
-        Event::End(End {
+        End {
             millis_behind_now,
             continuation_token: token,
             tags: std::mem::take(&mut self.document.tags),
             bytes: offset - self.document.start,
             offset,
-        })
+        }
     }
 
-    /// The event, after the one that begins the fragment if that is still to come.
-    fn begin_then(&mut self, event: Event) -> Event {
+    /// The event, after the one that begins the fragment if that is still to come, and that after the
+    /// end of the one before.
+    fn begin_then(&mut self, event: Event) -> Option<Event> {
         if std::mem::replace(&mut self.document.begun, true) {
-            return event;
+            return Some(event);
         }
-        self.document.next = Some(event);
-        Event::Begin(Box::new(self.document.head.clone()))
+        self.unsettled = None;
+        self.next.extend(self.held.drain(..));
+        let head = Box::new(self.document.head.clone());
+        self.next.extend([Event::Begin(head), event]);
+        self.next.pop_front()
     }
 
     fn check_head(&self) -> Result<(), ebml::Error> {

@@ -90,10 +90,26 @@ impl Raw {
         start.saturating_sub(self.taken - waiting as u64)
     }
 
-    /// The document up to here is not wanted.
+    /// The body up to here is not wanted.
     pub fn skip(&mut self, position: u64) {
-        self.clear();
-        self.taken = position;
+        self.split_off(position);
+        self.taken = self.taken.max(position);
+        self.joined = 0;
+    }
+
+    /// What waits up to `position`.
+    fn split_off(&mut self, position: u64) -> Vec<Bytes> {
+        let mut left = self.waiting_before(position);
+        let mut first = Vec::new();
+        self.waiting.retain_mut(|piece| {
+            let part = piece.split_to(left.min(piece.len() as u64) as usize);
+            left -= part.len() as u64;
+            if !part.is_empty() {
+                first.push(part);
+            }
+            !piece.is_empty()
+        });
+        first
     }
 
     fn clear(&mut self) {
@@ -117,6 +133,7 @@ impl Raw {
 
     /// The fragment is complete.
     pub fn end(&mut self, end: fragment::End, rope: &Rope, items: &mut Vec<Item>) {
+        self.take(rope, end.offset);
         self.flush(rope, end.offset, items);
         self.passing = false;
         if let Some(start) = self.fragment.take() {
@@ -125,8 +142,8 @@ impl Raw {
         }
     }
 
-    /// Gives out what is complete, up to `position`.
-    pub fn flush(&mut self, rope: &Rope, position: u64, items: &mut Vec<Item>) {
+    /// Keeps back what has come up to `position`.
+    pub fn take(&mut self, rope: &Rope, position: u64) {
         if position > self.taken {
             rope.append_slices(
                 Span {
@@ -137,11 +154,15 @@ impl Raw {
             );
             self.taken = position;
         }
+    }
+
+    /// Gives out what of that is wanted, up to `position`.
+    pub fn flush(&mut self, rope: &Rope, position: u64, items: &mut Vec<Item>) {
         if !self.passing {
             return self.join();
         }
         self.joined = 0;
-        let mut pieces = std::mem::take(&mut self.waiting);
+        let mut pieces = self.split_off(position);
         pieces.retain_mut(|piece| {
             let skip = self.repeated.min(piece.len() as u64);
             self.repeated -= skip;

@@ -155,7 +155,7 @@ pub(crate) fn cluster(cluster: &Bytes, size: ClusterSize) -> Bytes {
 }
 
 /// A document that carries an error in place of media.
-pub(crate) fn error(number: &str, error_id: u32, error_code: &str) -> Bytes {
+pub fn error_document(number: &str, error_id: u32, error_code: &str) -> Bytes {
     let mut out = ebml_header();
     ebml::put_id(&mut out, id::SEGMENT);
     ebml::put_unknown_size(&mut out, 8);

@@ -295,7 +295,7 @@ impl Delivery<'_> {
     }
 
     async fn error(&mut self, number: &str, id: u32, text: &str) -> Result<(), After> {
-        let document = document::error(number, id, text);
+        let document = document::error_document(number, id, text);
         self.body.write(&document).await
     }
 

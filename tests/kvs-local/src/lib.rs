@@ -51,7 +51,7 @@ pub mod synth;
 mod tls;
 mod validate;
 
-pub use document::{ClusterSize, DocumentStyle, ProducerTags, error_text};
+pub use document::{ClusterSize, DocumentStyle, ProducerTags, error_document, error_text};
 pub use fault::{AfterBody, Fault};
 pub use http::Cut;
 pub use log::{Operation, Request};
