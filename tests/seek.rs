@@ -4,8 +4,8 @@ mod support;
 
 use gst::prelude::*;
 use kvs_local::{
-    Fault, OnTimestampGap, Server, StartSelector, Timecodes, Undocumented,
-    synth::{Synth, Synthetic, TrackSpec},
+    Fault, NewFragment, OnTimestampGap, Server, StartSelector, Timecodes, Undocumented,
+    synth::{Synth, SynthFragment, Synthetic, TrackSpec},
 };
 use std::time::Duration;
 use support::*;
@@ -528,6 +528,59 @@ fn a_latency_set_meanwhile_is_for_the_next_start() {
     };
     set(&run.src, &[("latency", "9000"), ("mode", "archive")]);
     assert_eq!(latency(&run.src), (true, ms(700), None));
+}
+
+/// A range of which nothing was recorded is done with like any other.
+#[test]
+fn a_segment_without_a_frame_is_done() {
+    let media = Synth::new()
+        .fragments(4)
+        .from_fragment(2, |fragment| {
+            fragment.producer_timestamp_ms += 3_600_000;
+            fragment.timecode_ms += 3_600_000;
+        })
+        .build();
+    let server = Server::start();
+    let run = played(&server, &media);
+    run.clear();
+    for (from, to, frames) in [(600_000, 900_000, false), (0, 4000, true)] {
+        run.clear();
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT | gst::SeekFlags::KEY_UNIT;
+        let set = gst::SeekType::Set;
+        run.src
+            .seek(1.0, flags, set, ms(START + from), set, ms(START + to))
+            .unwrap();
+        let done = |message: &gst::Message| message.type_() == gst::MessageType::SegmentDone;
+        run.wait("SEGMENT_DONE", |log| log.messages.iter().any(done));
+        assert!(!run.log().is_eos(), "{from}");
+        assert_eq!(run.log().count() > 0, frames, "{from}");
+    }
+}
+
+/// Whoever asks for what was an hour ago is not taken to now after a fragment.
+#[test]
+fn what_lies_further_back_than_max_lag_can_be_sought() {
+    let server = Server::start();
+    let media = media(5);
+    let stream = server.stream("cam");
+    // As a producer sends them: the service says what time they came.
+    let push = |fragment: &SynthFragment| {
+        stream.push_fragment(NewFragment {
+            producer_timestamp_ms: fragment.producer_timestamp_ms,
+            ..NewFragment::new([&fragment.header[..], &fragment.cluster].concat())
+        })
+    };
+    let numbers: Vec<String> = media.fragments.iter().map(push).collect();
+    // The time is what is simulated here: all of it is older than max-lag.
+    std::thread::sleep(Duration::from_millis(600));
+    let run = Run::demuxed(&source(&server, "cam", &[("max-lag", "500000000")]));
+    run.play().wait("what is now", |log| log.count() > 0);
+    run.clear();
+    assert!(seek(&run.src, gst::SeekFlags::KEY_UNIT, ms(START)));
+    run.wait("the last", |log| log.fragments().last() == numbers.last());
+    let log = run.stop();
+    assert_eq!(log.fragments(), numbers);
+    assert!(log.structures("kvs-gap").is_empty());
 }
 
 #[test]

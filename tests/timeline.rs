@@ -923,6 +923,47 @@ fn what_lags_too_far_behind_is_left_for_now_once() {
 }
 
 #[test]
+fn what_was_skipped_to_is_not_waited_for() {
+    let media = Synth::new()
+        .fragments(10)
+        .each(|index, fragment| fragment.millis_behind = if index == 2 { 12_000 } else { 100 })
+        .build();
+    let config = Config {
+        max_lag: Some(8000),
+        timeline: timeline::Config {
+            max_lateness: Some(2000 * MS),
+            ..live().timeline
+        },
+        ..live()
+    };
+    let mut receiver = Receiver::new(config);
+    let mut items = Vec::new();
+    // The network stands still after the second, and the third is late already.
+    for bodies in [
+        &[(0, 7000), (1, 9000), (2, 23_000)][..],
+        &[(8, 23_100), (9, 25_100)],
+    ] {
+        receiver.open();
+        for &(index, arrival) in bodies {
+            receiver.arrives(arrival * MS);
+            let document = media.fragments[index].document.clone();
+            receiver.push(document, &mut items).unwrap();
+        }
+    }
+    receiver.finish(&mut items).unwrap();
+    let outcome = Outcome::of(items);
+    assert_eq!(kinds(&outcome), [GapKind::Late, GapKind::SkippedToNow]);
+    let segments = segments(&outcome);
+    let placed = segments.iter().map(|s| (s.start / MS, s.due_now));
+    let placed: Vec<_> = placed.collect();
+    assert_eq!(placed, [(0, false), (4000, true), (6000, false)]);
+    let expected = by_producer(&media);
+    let each = expected.len() / media.fragments.len();
+    let shown = [&expected[..3 * each], &expected[8 * each..]].concat();
+    assert_times(&seen(&outcome), &shown);
+}
+
+#[test]
 fn after_a_seek_a_demuxer_is_not_told_again() {
     // Call audio is what it was found to be, wherever the tag stands that says so.
     let plain = Synth::new().fragments(2).build();

@@ -79,7 +79,11 @@ impl Stream {
                 true => self.here.clone(),
                 false => self.here.elsewhere(),
             },
-            opened: self.opened.clone(),
+            // What a demuxer has read of what it was being told is not known.
+            opened: match self.opening {
+                Opening::Taken(_) => None,
+                _ => self.opened.clone(),
+            },
             begun: self.begun,
             earliest: self.earliest,
             ..Stream::new(self.live, None)

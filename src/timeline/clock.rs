@@ -242,7 +242,11 @@ impl Clock {
                 (kind, kind)
             }
         });
-        let breaks = self.breaks(off.map(|(_, kind)| kind), || self.steps(head, wall));
+        // What was skipped is not waited for: time that was lost would stay lost.
+        let skipped = interrupted == Some(GapKind::SkippedToNow);
+        let breaks = self.breaks(off.map(|(_, kind)| kind), || {
+            skipped || self.steps(head, wall)
+        });
         self.last_start = head.server_timestamp.map(|received| (received, wall));
         let stands = if breaks {
             signed(self.resumes_at())
