@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of the elements on the newest GStreamer: the one of Debian sid, in a root of its own.
 #
-#   tests/newest.sh [TEST…]     default: element pipeline seek kvssrc live
+#   tests/newest.sh [TEST…]     default: element pipeline seek kvssrc live states flush
 #
 # Needs root (for chroot) and debootstrap. The root stays in target/newest (about 1.3 GB) for the
 # next time; KVS_NEWEST_ROOT names another.
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 . tests/setup.sh
 
 tests=("${@:-}")
-[ -n "${tests[0]}" ] || tests=(element pipeline seek kvssrc live)
+[ -n "${tests[0]}" ] || tests=(element pipeline seek kvssrc live states flush)
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 root=${KVS_NEWEST_ROOT:-$target/newest}
 

@@ -67,6 +67,63 @@ fn plays_inside_a_runtime_of_one_thread() {
     });
 }
 
+/// A live source is paused and goes on at any moment.
+#[test]
+fn pauses_at_any_moment_lose_nothing() {
+    let media = Synth::new()
+        .tracks([TrackSpec::h264(1), TrackSpec::aac(2)])
+        .fragments(400)
+        .frames(8)
+        .payload(5000, 6000)
+        .build();
+    let server = Server::start();
+    let src = play_media(&server, "cam", &media, &[("mode", "live")]);
+    let run = Run::demuxed(&src);
+    run.play();
+    let mut pauses = 0;
+    while !run.log().is_eos() {
+        run.pipeline.set_state(gst::State::Paused).unwrap();
+        run.pipeline.set_state(gst::State::Playing).unwrap();
+        pauses += 1;
+        assert!(run.log().error().is_none(), "{:?}", run.log().error());
+    }
+    assert!(pauses > 20, "{pauses}");
+    let log = run.stop();
+    let shown = &media.fragments[..media.fragments.len() - 1];
+    let frames = || shown.iter().flat_map(|fragment| &fragment.frames);
+    for (track, pad) in [(1, VIDEO), (2, AUDIO)] {
+        let expected = frames().filter(|frame| frame.track == track);
+        assert_payloads(&log, pad, expected.map(|frame| &frame.payload), "paused");
+    }
+}
+
+/// Running time stands still in PAUSED: what comes too late in a pause is due when that is over.
+#[test]
+fn live_frames_that_come_in_a_pause_are_due_after_it() {
+    let media = Synth::new().fragments(2).fragment_ms(100).frames(4).build();
+    let server = Server::start();
+    let stream = server.stream("cam");
+    let run = Run::demuxed(&source(&server, "cam", &[("latency", "100")]));
+    run.play();
+    assert!(server.wait_until(PATIENCE, |server| !get_media(server).is_empty()));
+    stream.push_fragment(media.fragments[0].new_fragment());
+    run.wait("the first", |log| log.fragments().len() == 1);
+    run.pipeline.set_state(gst::State::Paused).unwrap();
+    let paused_at = run.pipeline.start_time().unwrap();
+    let shown = run.log().frames(VIDEO).len();
+    // The time is what is simulated here: that of the pause, and that in which data comes.
+    std::thread::sleep(Duration::from_secs(2));
+    stream.push_fragment(media.fragments[1].new_fragment());
+    std::thread::sleep(Duration::from_millis(200));
+    run.play();
+    run.wait("the second", |log| log.fragments().len() == 2);
+    let log = run.stop();
+    assert_eq!(log.structures("kvs-gap")[0].get("kind"), Ok("late"));
+    let due = log.frames(VIDEO)[shown].running_time;
+    let latest = paused_at + gst::ClockTime::from_mseconds(700);
+    assert!(due < latest, "paused at {paused_at}, due at {due}");
+}
+
 /// More than a queue of [`SMALL_QUEUE`] and the sockets hold.
 fn much() -> Synthetic {
     Synth::new()

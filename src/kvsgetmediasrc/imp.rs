@@ -1,7 +1,9 @@
 //! The life of the element.
 
 use super::{
-    CAT, CAT_DATA, Payload, messages,
+    CAT, CAT_DATA, Payload,
+    handed::Handed,
+    messages,
     progress::Progress,
     properties,
     seek::{Seek, Seeks},
@@ -67,6 +69,7 @@ pub struct KvsGetMediaSrc {
     /// In use from before the start until after the stop, over all seeks between.
     checkpoint: Mutex<Option<Checkpoint>>,
     pub(super) seeks: Seeks,
+    pub(super) handed: Handed,
     /// Whether tracks that a demuxer cannot follow are announced downstream rather than an error.
     follow_tracks: AtomicBool,
 }
@@ -192,8 +195,12 @@ impl KvsGetMediaSrc {
         self.tell_checkpoint(plan.session.aws.stream.name());
         *lock(&self.stats) = Arc::new(Stats::default());
         let stream = Stream::new(plan.live, point);
+        let live = plan.live;
         let started = self.spawn(plan, stream)?;
         *lock(&self.state) = State::Started(Box::new(started));
+        if live {
+            self.handed.watch(self.obj().src_pad());
+        }
         Ok(())
     }
 
@@ -210,6 +217,7 @@ impl KvsGetMediaSrc {
             self.parent_send_event(messages::tracks_changed_event());
         }
         progress.cancel(self.obj().upcast_ref());
+        self.handed.forget();
         let started = self.spawn(plan, stream)?;
         let old = self.started(|state| {
             let flushing = state.flushing;
@@ -457,6 +465,7 @@ impl BaseSrcImpl for KvsGetMediaSrc {
         let state = std::mem::take(&mut *lock(&self.state));
         self.checkpoint(Checkpoint::begin_close);
         self.seeks.clear();
+        self.handed.unwatch(self.obj().src_pad());
         if let State::Started(started) = state {
             gst::info!(CAT, imp = self, "Stopping");
             started.queue.close();
@@ -545,6 +554,9 @@ impl PushSrcImpl for KvsGetMediaSrc {
         _buffer: Option<&mut gst::BufferRef>,
     ) -> Result<CreateSuccess, gst::FlowError> {
         let queue = self.queue().ok_or(gst::FlowError::Flushing)?;
+        if let Some(buffer) = self.handed.dropped() {
+            return Ok(CreateSuccess::NewBuffer(buffer));
+        }
         self.started(|started| started.stream.pushed());
         loop {
             // One by one: the base class of 1.22 cannot drop a buffer list when it is stopped.
@@ -552,6 +564,7 @@ impl PushSrcImpl for KvsGetMediaSrc {
                 .started(|started| started.stream.next_buffer())
                 .flatten()
             {
+                self.handed.keep(&buffer);
                 return Ok(CreateSuccess::NewBuffer(buffer));
             }
             match queue.pop() {

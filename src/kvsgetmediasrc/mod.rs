@@ -14,6 +14,7 @@
 //! | `tags` | the registered tags |
 
 mod credentials;
+mod handed;
 mod imp;
 pub(crate) mod messages;
 mod progress;

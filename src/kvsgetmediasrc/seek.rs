@@ -326,6 +326,7 @@ impl imp::KvsGetMediaSrc {
             let pad = self.obj().static_pad("src");
             let _stopped = pad.as_ref().map(|pad| pad.stream_lock());
             self.started(|started| started.stream.drop_begun());
+            self.handed.forget();
             None
         };
         match seek {
