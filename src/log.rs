@@ -43,7 +43,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 /// What a request or an answer holds and no log may, in lower case.
-const NEVER_SHOWN: [&str; 9] = [
+const NEVER_SHOWN: [&str; 10] = [
     "signature=",
     "aws4-hmac-sha256",
     "security-token",
@@ -53,6 +53,7 @@ const NEVER_SHOWN: [&str; 9] = [
     "secret_access_key",
     "sessiontoken",
     "session_token",
+    "external_id: some(",
 ];
 
 /// No line gets longer.

@@ -274,7 +274,7 @@ impl Worker {
             resume_after,
         });
         match recovery {
-            Recovery::ReloadCredentials => client.reload_credentials().await,
+            Recovery::ReloadCredentials => client.reload_credentials(),
             Recovery::Retry | Recovery::Fatal => (),
         }
         sleep(delay).await;

@@ -101,7 +101,7 @@ async fn credentials_are_got_once_and_renewed_once_for_all() {
     ask_all().await;
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
     for client in &clients {
-        client.reload_credentials().await;
+        client.reload_credentials();
     }
     ask_all().await;
     assert_eq!(count.0.load(Ordering::Relaxed), 2);
@@ -113,13 +113,13 @@ async fn credentials_are_got_once_and_renewed_once_for_all() {
     );
     // The first renews them for itself, and all the others find them renewed: what failed them is
     // gone, and what has come since stays.
-    clients[0].reload_credentials().await;
+    clients[0].reload_credentials();
     clients[0]
         .get_media(&url, &Selector::Now)
         .await
         .expect("media");
     for client in &clients[1..] {
-        client.reload_credentials().await;
+        client.reload_credentials();
     }
     ask_all().await;
     assert_eq!(count.0.load(Ordering::Relaxed), 3);
@@ -337,7 +337,7 @@ async fn used_then_refused(credentials: Credentials, between: impl FnOnce()) -> 
     first.expect("media");
     let key = signed_by(&server.requests()[0]);
     between();
-    client.reload_credentials().await;
+    client.reload_credentials();
     let error = client.get_media(&url, &Selector::Now).await;
     let error = error.expect_err("refused");
     println!("{error}");
@@ -532,7 +532,7 @@ async fn child_profile() {
     client.get_media(&url, &Selector::Now).await.expect("media");
     write("AKSECOND");
     client.get_media(&url, &Selector::Now).await.expect("media");
-    client.reload_credentials().await;
+    client.reload_credentials();
     client.get_media(&url, &Selector::Now).await.expect("media");
     let used: Vec<bool> = server
         .requests()
@@ -544,18 +544,70 @@ async fn child_profile() {
         })
         .collect();
     assert_eq!(used, [false, false, true]);
-    let missing = Config {
-        credentials: Credentials::Profile("nobody".into()),
-        ..settings(&server, "s")
+    // One that is not there is named to everybody who asks for it.
+    for stream in ["s", "t"] {
+        let missing = Config {
+            credentials: Credentials::Profile("nobody".into()),
+            ..settings(&server, stream)
+        };
+        let client = connect(missing).await;
+        let mut error = client.data_endpoint().await.expect_err("no such profile");
+        if error.kind == ErrorKind::ExpiredCredentials {
+            client.reload_credentials();
+            error = client.data_endpoint().await.expect_err("no such profile");
+        }
+        println!("{error}");
+        assert_eq!(error.kind, ErrorKind::NotAuthorized, "{error}");
+        for part in ["profile `nobody`", "could not find"] {
+            assert!(error.message.contains(part), "{error}");
+        }
+    }
+}
+
+/// Wrong keys are final for whoever used them, and not for the next.
+#[test]
+fn keys_that_were_refused_are_read_again_by_the_next() {
+    if is_child() {
+        return run(child_mended());
+    }
+    let folder = Folder::new("mended");
+    let file = folder.file("credentials", "");
+    let env = [("AWS_SHARED_CREDENTIALS_FILE", file.as_str())];
+    in_child("keys_that_were_refused_are_read_again_by_the_next", &env);
+}
+
+async fn child_mended() {
+    let file = std::env::var("AWS_SHARED_CREDENTIALS_FILE").expect("file");
+    let write = |key: &str| {
+        let text = format!("[cam]\naws_access_key_id={key}\naws_secret_access_key=s\n");
+        std::fs::write(&file, text).expect("write");
     };
-    let error = connect(missing)
-        .await
-        .data_endpoint()
-        .await
-        .expect_err("no such profile");
-    println!("{error}");
+    let server = Server::new(|request: &Request| {
+        let signed = request.header("authorization").expect("signed");
+        match signed.contains("AKFIRST") {
+            true => vec![response(
+                "403 Forbidden",
+                "x-amzn-errortype: InvalidSignatureException\r\n",
+                "{}",
+            )],
+            false => vec![head(), end()],
+        }
+    })
+    .await;
+    let url = server.url();
+    let ask = async || {
+        let config = Config {
+            credentials: Credentials::Profile("cam".into()),
+            ..settings(&server, "s")
+        };
+        let client = connect(config).await;
+        client.get_media(&url, &Selector::Now).await.map(drop)
+    };
+    write("AKFIRST");
+    let error = ask().await.expect_err("refused");
     assert_eq!(error.kind, ErrorKind::NotAuthorized, "{error}");
-    assert!(error.message.contains("profile `nobody`"), "{error}");
+    write("AKSECOND");
+    ask().await.expect("media");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use wire::{in_seconds, iot::Iot, response, sts_answer};
 
 const SECRET: &str = "xyzzySECRETKEYxyzzy";
 const TOKEN: &str = "xyzzySESSIONTOKENxyzzy";
+const EXTERNAL_ID: &str = "xyzzyEXTERNALIDxyzzy";
 
 /// What stands in a signed request, and nowhere else.
 const HEADER: &str = "AWS4-HMAC-SHA256 Credential=";
@@ -49,7 +50,8 @@ fn sources(folder: &Path, sts: &wire::Server, iot: &Iot) -> Vec<(&'static str, S
     );
     let profiles = format!(
         "[profile keys]\n{keys}[profile process]\ncredential_process=/bin/cat {process}\n\
-         [profile chained]\nrole_arn=arn:aws:iam::1:role/r\nsource_profile=keys\n"
+         [profile chained]\nrole_arn=arn:aws:iam::1:role/r\nsource_profile=keys\n\
+         external_id={EXTERNAL_ID}\n"
     );
     let soon = in_seconds(3600);
     vec![
@@ -106,7 +108,8 @@ fn no_secret_is_said() {
         let path = entry.unwrap().path();
         dots += usize::from(path.extension().is_some_and(|e| e == "dot"));
         for (number, line) in read(&path).lines().enumerate() {
-            if [SECRET, TOKEN, HEADER].iter().any(|s| line.contains(s)) {
+            let secrets = [SECRET, TOKEN, EXTERNAL_ID, HEADER];
+            if secrets.iter().any(|s| line.contains(s)) {
                 found.push(format!("{}:{}: {line}", path.display(), number + 1));
             }
         }

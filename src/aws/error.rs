@@ -459,6 +459,11 @@ impl Call<'_> {
                     format!("the credentials of {source} did not come: {causes}"),
                 )
             }
+            // The SDK tells the first caller only why a profile cannot be used: read it again.
+            _ if has(&["error already taken"]) => (
+                ErrorKind::ExpiredCredentials,
+                format!("the credentials of {source} have to be read again: {causes}"),
+            ),
             _ if has(&["ExpiredToken"]) && self.config.credentials.root().renewable() => (
                 ErrorKind::ExpiredCredentials,
                 format!("the credentials behind {source} have expired: {causes}"),

@@ -130,7 +130,7 @@ impl Client {
             of_stream.answered();
             let call = self.call(Operation::GetDataEndpoint, &context, &probe);
             let endpoint = answer
-                .map_err(|error| call.error(error))?
+                .map_err(|error| self.refused(call.error(error)))?
                 .ok_or_else(|| call.nonsense("there is no DataEndpoint in it"))?;
             config::check_url("its DataEndpoint", &endpoint)
                 .map_err(|error| call.nonsense(&error.message))?;
@@ -170,9 +170,10 @@ impl Client {
         permit.answered();
         match output {
             Ok(output) => Ok(Body::new(output.payload, probe.seen().request_id, &probe)),
-            Err(error) => Err(self
-                .call(Operation::GetMedia, &context, &probe)
-                .error(error)),
+            Err(error) => Err(self.refused(
+                self.call(Operation::GetMedia, &context, &probe)
+                    .error(error),
+            )),
         }
     }
 
@@ -181,7 +182,7 @@ impl Client {
     ///
     /// Of several clients that the same credentials have failed, the first call replaces them for
     /// all, and those that follow find them replaced.
-    pub async fn reload_credentials(&self) {
+    pub fn reload_credentials(&self) {
         let inner = &*self.inner;
         inner
             .sdk
@@ -192,6 +193,22 @@ impl Client {
         let Versioned { value, version } = self.inner.sdk.context().await?;
         self.inner.used_context.store(version, Ordering::Relaxed);
         Ok(value)
+    }
+
+    /// What a call failed with. A refusal is final for this client, but what it was read from may be
+    /// mended: the next client reads the files again.
+    fn refused(&self, error: Error) -> Error {
+        let inner = &*self.inner;
+        let mendable = match error.kind {
+            ErrorKind::NotAuthorized => inner.config.credentials.renewable(),
+            // In another region there may be such a stream.
+            ErrorKind::NotFound => inner.config.region.is_none(),
+            _ => false,
+        };
+        if mendable {
+            self.reload_credentials();
+        }
+        error
     }
 
     fn call<'a>(&'a self, operation: Operation, context: &'a Context, probe: &Probe) -> Call<'a> {
