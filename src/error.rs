@@ -143,7 +143,7 @@ pub struct Error {
     pub http_status: Option<u16>,
     /// The service's id of the request, to quote to its support.
     pub request_id: Option<String>,
-    /// Whether media had been received before: the stream was lost rather than never reached.
+    /// Whether GetMedia had been answered before: the stream was lost rather than never reached.
     pub was_streaming: bool,
 }
 

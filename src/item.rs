@@ -78,8 +78,8 @@ impl Data {
 /// Where the rewritten line stands in wall-clock time.
 ///
 /// At its own rate, the rewritten line *is* an archive's running time, so that a GStreamer segment's
-/// `base` equals its `start`; live, `base` is `start` plus what the element adds when a frame is pushed
-/// that is due then.
+/// `base` equals its `start`, but for what a seek has clipped; live, `base` is `start` plus what the
+/// element adds when a frame is pushed that is due then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// The rewritten time at which it begins.

@@ -408,8 +408,8 @@ pub struct Reconnect {
     pub attempt: u32,
     /// How long to wait first.
     pub delay: Duration,
-    /// What to renew first.
-    pub recovery: Recovery,
+    /// Whether to get new credentials first.
+    pub renew_credentials: bool,
 }
 
 /// Delay after a first failure; doubled after each, with jitter on top, up to the longest.
@@ -487,7 +487,7 @@ impl Retry {
             reason,
             attempt: 0,
             delay,
-            recovery: Recovery::Retry,
+            renew_credentials: false,
         })
     }
 
@@ -498,7 +498,8 @@ impl Retry {
         if lasted.is_some() {
             self.credentials_renewed = false;
         }
-        match error.kind.recovery() {
+        let recovery = error.kind.recovery();
+        match recovery {
             Recovery::Fatal => return Next::GiveUp(error),
             Recovery::ReloadCredentials if self.credentials_renewed => {
                 return Next::GiveUp(Error {
@@ -517,7 +518,7 @@ impl Retry {
             reason: error.kind.reason(),
             attempt: self.failures,
             delay: self.delays.next().unwrap_or(LONGEST_DELAY),
-            recovery: error.kind.recovery(),
+            renew_credentials: recovery == Recovery::ReloadCredentials,
         })
     }
 }

@@ -9,7 +9,7 @@
 use crate::{
     aws::{self, Body, Client},
     checkpoint,
-    error::{Error, ErrorKind, Recovery},
+    error::{Error, ErrorKind},
     item::{Item, Opened},
     notice::Notice,
     queue::{Closed, Queue},
@@ -259,7 +259,7 @@ impl Worker {
             reason,
             attempt,
             delay,
-            recovery,
+            renew_credentials,
         } = reconnect;
         self.queue.wake();
         if error.is_some() {
@@ -273,9 +273,8 @@ impl Worker {
             delay,
             resume_after,
         });
-        match recovery {
-            Recovery::ReloadCredentials => client.reload_credentials(),
-            Recovery::Retry | Recovery::Fatal => (),
+        if renew_credentials {
+            client.reload_credentials();
         }
         sleep(delay).await;
     }
@@ -302,7 +301,7 @@ impl Worker {
                 Some(point) => format!(
                     "stream {stream} has nothing between the checkpoint ({}) and the end that was \
                      asked for",
-                    point.number
+                    point.token.as_ref().unwrap_or(&point.number)
                 ),
                 None => format!(
                     "stream {stream} has nothing between the start ({}) and the end that were \

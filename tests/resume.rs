@@ -616,6 +616,23 @@ fn a_fragment_that_was_announced_and_does_not_come_is_lost() {
     }
 }
 
+/// A producer that sends `0.000` says nothing of the time.
+#[test]
+fn a_loss_ends_at_a_time_that_is_one() {
+    let media = Synth::new()
+        .fragments(3)
+        .each(|_, fragment| fragment.producer_timestamp_ms = 0)
+        .build();
+    let d = documents(&media, &Selector::Earliest);
+    let received = media.fragments[2].server_timestamp_ms * 1_000_000;
+    for raw in [false, true] {
+        let outcome = receive_after(raw, &[&[&d[0]], &[&d[2]]], |receiver| {
+            assert!(receiver.position().gone())
+        });
+        assert_eq!(outcome.gaps()[0].to_timestamp, Some(received), "raw {raw}");
+    }
+}
+
 #[test]
 fn a_loss_before_an_empty_fragment_is_named_with_the_next_frame() {
     let media = Synth::new()

@@ -157,11 +157,9 @@ impl Reader {
             has_size: end.is_some(),
             end: end.or(self.innermost_end()),
         });
-        let header = self.advance(start);
-        // The id was found by `Kind::Structure`, so it is the one just pushed.
         Ok(Event::Start {
-            id: self.open.last().map_or(0, |open| open.id),
-            header,
+            id: header.id,
+            header: self.advance(start),
         })
     }
 

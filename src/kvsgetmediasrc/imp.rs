@@ -272,13 +272,14 @@ impl KvsGetMediaSrc {
     /// Does what an item asks for. Data waits in the stream to be returned.
     fn handle(&self, item: Item) -> Result<(), gst::FlowError> {
         let obj = self.obj();
-        let stats = lock(&self.stats).clone();
-        let stream_name = self
-            .started(|started| started.stream_name.clone())
-            .unwrap_or_default();
+        let stats = || lock(&self.stats).clone();
+        let stream_name = || {
+            self.started(|started| started.stream_name.clone())
+                .unwrap_or_default()
+        };
         match item {
             Item::Data(data) => {
-                stats.pushed(data.len() as u64, data.frames.into());
+                stats().pushed(data.len() as u64, data.frames.into());
                 let running_time = || obj.current_running_time();
                 let segment = self
                     .started(|started| started.stream.add_data(data, running_time))
@@ -301,21 +302,21 @@ impl KvsGetMediaSrc {
                 // The base class pushes it after the segment and before the next buffer. Not by
                 // way of the element's own function: that takes the state lock, which is held by
                 // whoever waits for this thread to end.
-                self.parent_send_event(messages::fragment_event(&stream_name, &start));
+                self.parent_send_event(messages::fragment_event(&stream_name(), &start));
             }
             Item::FragmentEnd(end) => {
                 gst::debug!(CAT_DATA, imp = self, "{end:?}");
-                stats.fragment_complete(&end);
+                stats().fragment_complete(&end);
                 // All of it has been pushed: this thread comes here after the last buffer's return.
                 let complete = |started: &mut Started| started.stream.complete(&end);
                 if let Some(point) = self.started(complete).flatten() {
                     self.checkpoint(|checkpoint| checkpoint.record(point));
                 }
-                messages::post_fragment(obj.upcast_ref(), &stream_name, &end);
+                messages::post_fragment(obj.upcast_ref(), &stream_name(), &end);
             }
             Item::Gap(gap) => {
                 gst::info!(CAT_DATA, imp = self, "{gap:?}");
-                stats.gap();
+                stats().gap();
                 messages::post_gap(obj.upcast_ref(), &gap);
             }
             Item::TracksChanged(change) => {

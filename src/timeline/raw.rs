@@ -1,7 +1,9 @@
+use super::clock::Clock;
 use crate::{
     ebml::{Rope, Span},
     fragment::{self, Head},
     item::{Data, FragmentStart, Gap, GapKind, Item},
+    request::TimestampSource,
 };
 use bytes::Bytes;
 
@@ -62,7 +64,7 @@ impl Raw {
                 from_fragment: self.last_number.take(),
                 to_fragment: Some(head.number.to_string()),
                 from_timestamp: None,
-                to_timestamp: head.producer_timestamp.or(head.server_timestamp),
+                to_timestamp: Clock::starts_at(TimestampSource::Producer, head),
             }));
         }
         self.last_number = Some(head.number.to_string());
