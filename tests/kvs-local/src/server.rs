@@ -218,6 +218,7 @@ impl Builder {
             endpoint: format!("{scheme}://{host}"),
             scheme,
             anywhere,
+            port: addr.port(),
             keys: Mutex::new(keys),
             faults: Mutex::new(Faults::default()),
             limits: Arc::default(),

@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     /// listening address names no host).
     pub(crate) scheme: &'static str,
     pub(crate) anywhere: bool,
+    pub(crate) port: u16,
     pub(crate) keys: Mutex<Keys>,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) limits: Arc<Mutex<Limits>>,
@@ -146,7 +147,9 @@ impl Shared {
             return url.clone();
         }
         match host {
-            Some(host) if self.anywhere => format!("{}://{host}", self.scheme),
+            Some(host) if self.anywhere => {
+                format!("{}://{}", self.scheme, with_port(host, self.port))
+            }
             _ => self.endpoint.clone(),
         }
     }
@@ -161,6 +164,16 @@ impl Shared {
             mixed >> 4 & 0xfff,
             mixed & 0xfff,
         )
+    }
+}
+
+/// A Host header's value with a port; kvssink's has none, whatever port it came to.
+fn with_port(host: &str, port: u16) -> String {
+    // The colons of an IPv6 address are in brackets.
+    let after_address = host.rsplit(']').next().unwrap_or_default();
+    match after_address.contains(':') {
+        true => host.to_owned(),
+        false => format!("{host}:{port}"),
     }
 }
 
