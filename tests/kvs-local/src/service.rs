@@ -1,6 +1,6 @@
 //! From a connection's requests to answers: faults, signature, limits, operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) pace: Option<f64>,
     pub(crate) rotate_after: Option<Duration>,
     pub(crate) rotate_after_fragments: Option<usize>,
+    pub(crate) kept_requests: Option<usize>,
 }
 
 /// Everything a connection needs.
@@ -54,7 +55,7 @@ pub(crate) struct Shared {
     pub(crate) keys: Mutex<Keys>,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) limits: Arc<Mutex<Limits>>,
-    pub(crate) log: Mutex<Vec<Entry>>,
+    pub(crate) log: Mutex<VecDeque<Entry>>,
     pub(crate) data_endpoint: Mutex<Option<String>>,
     pub(crate) streams: Mutex<BTreeMap<String, Arc<Stream>>>,
     pub(crate) counter: AtomicU64,
@@ -154,6 +155,16 @@ impl Shared {
         }
     }
 
+    /// Puts a request into the log, and drops the oldest where that is one too many.
+    fn note(&self, entry: Entry) {
+        let mut log = self.log.lock().unwrap();
+        log.push_back(entry);
+        let most = self.config.kept_requests;
+        if most.is_some_and(|most| log.len() > most) {
+            log.pop_front();
+        }
+    }
+
     fn request_id(&self) -> String {
         let n = self.counter.fetch_add(1, Ordering::Relaxed);
         let mixed = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -239,7 +250,7 @@ async fn request(
 ) -> io::Result<After> {
     let operation = Operation::of(head.path());
     let entry = Entry::new(operation, &head, shared.request_id());
-    shared.log.lock().unwrap().push(entry.clone());
+    shared.note(entry.clone());
     let finisher = entry.finish_on_drop();
 
     let streaming = operation == Operation::PutMedia;

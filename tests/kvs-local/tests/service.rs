@@ -330,6 +330,24 @@ fn the_control_plane() {
 }
 
 #[test]
+fn the_log_keeps_the_latest_requests() {
+    for (most, kept) in [(None, ["a", "b", "c"].as_slice()), (Some(2), &["b", "c"])] {
+        let mut builder = Server::builder();
+        if let Some(most) = most {
+            builder = builder.keep_requests(most);
+        }
+        let server = builder.start();
+        let client = Client::new(&server);
+        for name in ["a", "b", "c"] {
+            client.call("/describeStream", &json!({ "StreamName": name }));
+        }
+        let requests = server.requests();
+        let names = requests.iter().map(|r| r.stream.as_deref().unwrap());
+        assert!(names.eq(kept.iter().copied()), "{most:?}: {requests:?}");
+    }
+}
+
+#[test]
 fn streams_are_of_every_partition() {
     for (region, start) in [
         ("cn-north-1", "arn:aws-cn:"),

@@ -17,6 +17,9 @@ use super::{Error, pattern};
 /// Timecodes from here on (2000-01-01, in milliseconds) count from the epoch.
 const PLAUSIBLE_MS: u64 = 946_684_800_000;
 
+/// The command shows its log of requests to nobody, and runs for as long as it likes.
+const KEPT_REQUESTS: usize = 1000;
+
 /// A child process that doesn't outlive this one.
 struct Pattern(Child);
 
@@ -87,7 +90,8 @@ fn start(settings: &Settings) -> Result<Server, Error> {
         )
         .latency(settings.latency)
         .chunked_live(settings.chunked_live)
-        .enforce_limits(settings.limits);
+        .enforce_limits(settings.limits)
+        .keep_requests(KEPT_REQUESTS);
     if let Some(retention) = settings.retention {
         builder = builder.retention(retention);
     }
@@ -234,5 +238,34 @@ impl Signals {
 
     async fn wait(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use kvs_local::Operation;
+
+    use super::*;
+    use crate::cli::args::{self, Command};
+
+    #[test]
+    fn the_log_of_requests_does_not_grow_without_end() {
+        let Ok(Command::Run(settings)) = args::parse([]) else {
+            panic!("the command runs without arguments");
+        };
+        let server = start(&settings).unwrap();
+        let mut socket = TcpStream::connect(server.local_addr()).unwrap();
+        let requests = "POST / HTTP/1.1\r\n\r\n".repeat(KEPT_REQUESTS);
+        let last = "POST /getMedia HTTP/1.1\r\nConnection: close\r\n\r\n";
+        socket.write_all(requests.as_bytes()).unwrap();
+        socket.write_all(last.as_bytes()).unwrap();
+        let mut answers = String::new();
+        socket.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), KEPT_REQUESTS + 1);
+        let kept = server.requests();
+        assert_eq!(kept.len(), KEPT_REQUESTS);
+        assert_eq!(kept.last().unwrap().operation, Operation::GetMedia);
     }
 }
