@@ -592,6 +592,30 @@ fn a_producer_in_this_process() {
 }
 
 #[test]
+fn a_first_cluster_tells_what_timecodes_count_from() {
+    let server = Server::start();
+    let start = 1_600_000_000_000;
+    let times = |name: &str, timecodes: [u64; 3]| -> Vec<u64> {
+        let media = Synth::new().each(move |index, fragment| {
+            fragment.timecode_ms = timecodes[index];
+        });
+        let stream = server.stream(name);
+        let mut producer = stream.producer(start, None);
+        producer.write(&media.build().producer_body()).unwrap();
+        producer.finish();
+        let fragments = stream.fragments();
+        fragments.iter().map(|f| f.producer_timestamp_ms).collect()
+    };
+    let year_2000 = 946_684_800_000;
+    let absolute = [year_2000, year_2000 + 1, 1_700_000_000_000];
+    assert_eq!(times("absolute", absolute), absolute);
+    // Only the first is asked: a clock that runs past 2000 is still the same clock.
+    let relative = [year_2000 - 1, year_2000, year_2000 + 1];
+    let from_start = relative.map(|timecode| start + timecode);
+    assert_eq!(times("relative", relative), from_start);
+}
+
+#[test]
 fn a_block_may_stand_before_its_cluster() {
     let server = Server::start();
     let cam = server.stream("cam");
