@@ -387,7 +387,8 @@ impl Open {
     /// From the Cluster's timecode to the end of the last frame, taken to be as long as the one
     /// before it.
     fn lasts_ms(&self) -> u64 {
-        let ends = self.last.iter().map(|(_, last, step)| last + step);
+        let ends = self.last.iter();
+        let ends = ends.map(|(_, last, step)| last.saturating_add(*step));
         let ends = ends.max().unwrap_or(self.ended_ms);
         // Every block may stand before the Cluster's timecode.
         ends.saturating_sub(self.started_ms)
