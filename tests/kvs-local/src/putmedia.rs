@@ -141,7 +141,7 @@ pub(crate) async fn handle(
         .start_chunked(&response, call.entry.sent.clone())
         .await?;
     let mut upload = Upload {
-        session: Session::new(setup.start_ms, setup.timecodes),
+        session: Session::new(setup.start_ms, Some(setup.timecodes)),
         stream: &setup.stream,
         shared,
         call: &call,
@@ -344,7 +344,7 @@ impl Producer {
         stream: Arc<Stream>,
         shared: Arc<Shared>,
         start_ms: u64,
-        timecodes: Timecodes,
+        timecodes: Option<Timecodes>,
     ) -> Producer {
         Producer {
             stream,

@@ -60,6 +60,7 @@ impl Builder {
                 pace: None,
                 rotate_after: None,
                 rotate_after_fragments: None,
+                kept_requests: None,
             },
         }
     }
@@ -173,6 +174,12 @@ impl Builder {
         self
     }
 
+    /// Of how many requests [`Server::requests`] tells, the latest (default: of all).
+    pub fn keep_requests(mut self, most: usize) -> Builder {
+        self.config.kept_requests = Some(most);
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Panics
@@ -218,6 +225,7 @@ impl Builder {
             endpoint: format!("{scheme}://{host}"),
             scheme,
             anywhere,
+            port: addr.port(),
             keys: Mutex::new(keys),
             faults: Mutex::new(Faults::default()),
             limits: Arc::default(),
@@ -360,13 +368,14 @@ impl Server {
         StreamHandle::new(self.shared.clone(), stream)
     }
 
-    /// Every request so far, in order.
+    /// Every request so far, or the latest where [`Builder::keep_requests`] says so, in order.
     pub fn requests(&self) -> Vec<Request> {
         let log = self.shared.log.lock().unwrap();
         log.iter().map(|entry| entry.snapshot()).collect()
     }
 
-    /// Forgets the requests so far: the log has no limit, and a long run would see it grow.
+    /// Forgets the requests so far: without [`Builder::keep_requests`] the log has no limit, and a
+    /// long run would see it grow.
     pub fn clear_requests(&self) {
         self.shared.log.lock().unwrap().clear();
     }

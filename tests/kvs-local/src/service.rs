@@ -1,6 +1,6 @@
 //! From a connection's requests to answers: faults, signature, limits, operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) pace: Option<f64>,
     pub(crate) rotate_after: Option<Duration>,
     pub(crate) rotate_after_fragments: Option<usize>,
+    pub(crate) kept_requests: Option<usize>,
 }
 
 /// Everything a connection needs.
@@ -50,10 +51,11 @@ pub(crate) struct Shared {
     /// listening address names no host).
     pub(crate) scheme: &'static str,
     pub(crate) anywhere: bool,
+    pub(crate) port: u16,
     pub(crate) keys: Mutex<Keys>,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) limits: Arc<Mutex<Limits>>,
-    pub(crate) log: Mutex<Vec<Entry>>,
+    pub(crate) log: Mutex<VecDeque<Entry>>,
     pub(crate) data_endpoint: Mutex<Option<String>>,
     pub(crate) streams: Mutex<BTreeMap<String, Arc<Stream>>>,
     pub(crate) counter: AtomicU64,
@@ -146,8 +148,20 @@ impl Shared {
             return url.clone();
         }
         match host {
-            Some(host) if self.anywhere => format!("{}://{host}", self.scheme),
+            Some(host) if self.anywhere => {
+                format!("{}://{}", self.scheme, with_port(host, self.port))
+            }
             _ => self.endpoint.clone(),
+        }
+    }
+
+    /// Puts a request into the log, and drops the oldest where that is one too many.
+    fn note(&self, entry: Entry) {
+        let mut log = self.log.lock().unwrap();
+        log.push_back(entry);
+        let most = self.config.kept_requests;
+        if most.is_some_and(|most| log.len() > most) {
+            log.pop_front();
         }
     }
 
@@ -161,6 +175,16 @@ impl Shared {
             mixed >> 4 & 0xfff,
             mixed & 0xfff,
         )
+    }
+}
+
+/// A Host header's value with a port; kvssink's has none, whatever port it came to.
+fn with_port(host: &str, port: u16) -> String {
+    // The colons of an IPv6 address are in brackets.
+    let after_address = host.rsplit(']').next().unwrap_or_default();
+    match after_address.contains(':') {
+        true => host.to_owned(),
+        false => format!("{host}:{port}"),
     }
 }
 
@@ -226,7 +250,7 @@ async fn request(
 ) -> io::Result<After> {
     let operation = Operation::of(head.path());
     let entry = Entry::new(operation, &head, shared.request_id());
-    shared.log.lock().unwrap().push(entry.clone());
+    shared.note(entry.clone());
     let finisher = entry.finish_on_drop();
 
     let streaming = operation == Operation::PutMedia;

@@ -42,7 +42,8 @@ impl StreamHandle {
 
     /// Puts in a producer's file, or the body of a PutMedia: each Cluster is a fragment, the server
     /// puts its tags around it. `producer_start_ms` (milliseconds since the epoch) counts for
-    /// relative timecodes alone. Returns how many fragments there were.
+    /// relative timecodes alone. Where `timecodes` is `None`, the first Cluster tells: they are
+    /// absolute if that makes it a time after 1999. Returns how many fragments there were.
     ///
     /// # Panics
     /// If it isn't Matroska; [`try_load_matroska`](StreamHandle::try_load_matroska) says so.
@@ -50,7 +51,7 @@ impl StreamHandle {
         &self,
         bytes: &[u8],
         producer_start_ms: u64,
-        timecodes: Timecodes,
+        timecodes: impl Into<Option<Timecodes>>,
     ) -> usize {
         match self.try_load_matroska(bytes, producer_start_ms, timecodes) {
             Ok(fragments) => fragments,
@@ -66,22 +67,22 @@ impl StreamHandle {
         &self,
         bytes: &[u8],
         producer_start_ms: u64,
-        timecodes: Timecodes,
+        timecodes: impl Into<Option<Timecodes>>,
     ) -> Result<usize, NotMatroska> {
         let clock = self.shared.config.clock;
         self.stream
-            .load_matroska(bytes, producer_start_ms, timecodes, clock)
+            .load_matroska(bytes, producer_start_ms, timecodes.into(), clock)
             .map_err(|error| NotMatroska(error.to_string()))
     }
 
-    /// A producer that writes to this stream. `start_ms` as in
+    /// A producer that writes to this stream. `start_ms` and `timecodes` as in
     /// [`load_matroska`](StreamHandle::load_matroska).
-    pub fn producer(&self, start_ms: u64, timecodes: Timecodes) -> Producer {
+    pub fn producer(&self, start_ms: u64, timecodes: impl Into<Option<Timecodes>>) -> Producer {
         Producer::new(
             self.stream.clone(),
             self.shared.clone(),
             start_ms,
-            timecodes,
+            timecodes.into(),
         )
     }
 

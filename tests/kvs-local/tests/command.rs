@@ -101,6 +101,14 @@ fn help_version_and_mistakes() {
     assert!(refused(&["--nonsense"]).contains("--help"));
 }
 
+/// The producer's times in the tags of documents, in milliseconds.
+fn times(reading: &mkv::Reading) -> impl Iterator<Item = u64> {
+    reading.documents.iter().map(|document| {
+        let seconds = document.aws_tag("PRODUCER_TIMESTAMP").unwrap();
+        seconds.replace('.', "").parse().unwrap()
+    })
+}
+
 #[test]
 fn files_and_standard_input_become_streams() {
     let media = Synth::new().fragments(4).build();
@@ -128,17 +136,17 @@ fn files_and_standard_input_become_streams() {
     let client = running.client();
     assert_ne!(client.region, DEFAULT_REGION);
 
+    // Timecodes that count from the epoch are times as they are.
+    let made = || media.fragments.iter().map(|f| f.producer_timestamp_ms);
     let whole = media.recording();
     assert!(client.earliest("recording").take(whole.len()) == whole);
     let now = json!({ "StartSelectorType": "NOW" });
     let (body, _) = client
         .get_media("produced", &now)
         .body(usize::MAX, Duration::from_millis(200));
-    assert!(
-        mkv::read(&body.into())
-            .frames()
-            .eq(&media.fragments[3].frames)
-    );
+    let reading = mkv::read(&body.into());
+    assert!(reading.frames().eq(&media.fragments[3].frames));
+    assert!(times(&reading).eq(made().skip(3)));
 
     let mut input = running.0.stdin.take().unwrap();
     let mut answer = client.earliest("typed");
@@ -150,7 +158,9 @@ fn files_and_standard_input_become_streams() {
         assert_eq!(end, None);
         body.extend(more);
     }
-    assert!(mkv::read(&body.into()).frames().eq(&media.frames()));
+    let reading = mkv::read(&body.into());
+    assert!(reading.frames().eq(&media.frames()));
+    assert!(times(&reading).eq(made()));
     std::fs::remove_dir_all(&folder).unwrap();
     running.stop("-TERM");
 }

@@ -10,12 +10,13 @@ use std::time::SystemTime;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use bytes::Bytes;
 use common::{Answer, Client, PATIENCE, recording};
-use kvs_local::synth::{Synth, TrackSpec};
+use kvs_local::mkv::ebml;
+use kvs_local::synth::{SizeWidth, Synth, TrackSpec};
 use kvs_local::{
     DEFAULT_ACCESS_KEY, DEFAULT_REGION, DEFAULT_SECRET_KEY, Fault, Server, StreamHandle, Timecodes,
     mkv,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Sends a body in HTTP chunks of `piece` bytes; `whole` ends it with the last chunk.
@@ -589,6 +590,64 @@ fn a_producer_in_this_process() {
     );
     let mut producer = cam.producer(0, Timecodes::Absolute);
     assert!(producer.write(b"no Matroska at all").is_err());
+}
+
+/// An upload whose times end where 64 bits do is as good as any, and harms no one.
+#[test]
+fn the_last_timecode_there_can_be() {
+    let server = Server::start();
+    let cam = server.stream("cam");
+    let media = Synth::new().build();
+    let block = |offset: i16| {
+        let [high, low] = offset.to_be_bytes();
+        [0xA3, 0x85, 0x81, high, low, 0x80, 0x00]
+    };
+    let mut end = Vec::new();
+    let tag = ("AWS_KINESISVIDEO_END_OF_FRAGMENT", "");
+    ebml::put_tags(&mut end, [tag], SizeWidth::Minimal);
+    let body = [
+        &media.fragments[0].header[..],
+        // A Cluster of unknown size, and its Timecode.
+        b"\x1F\x43\xB6\x75\xFF\xE7\x88\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+        &block(-10),
+        &block(0),
+        &end,
+    ]
+    .concat();
+    let client = Client::new(&server);
+    let put = put(&client, &ABSOLUTE, &body, 1000, true);
+    let events = ["BUFFERING", "RECEIVED", "PERSISTED"];
+    assert_eq!(put.events(), events.map(|e| (e.to_owned(), u64::MAX)));
+    let selector = json!({ "StartSelectorType": "EARLIEST" });
+    let answer = client.get_media("cam", &selector);
+    assert_eq!(answer.status, 200);
+    let described = client.call("/describeStream", &json!({ "StreamName": "cam" }));
+    assert_eq!(described.status, 200);
+    assert_eq!(cam.fragments().len(), 1);
+}
+
+#[test]
+fn a_first_cluster_tells_what_timecodes_count_from() {
+    let server = Server::start();
+    let start = 1_600_000_000_000;
+    let times = |name: &str, timecodes: [u64; 3]| -> Vec<u64> {
+        let media = Synth::new().each(move |index, fragment| {
+            fragment.timecode_ms = timecodes[index];
+        });
+        let stream = server.stream(name);
+        let mut producer = stream.producer(start, None);
+        producer.write(&media.build().producer_body()).unwrap();
+        producer.finish();
+        let fragments = stream.fragments();
+        fragments.iter().map(|f| f.producer_timestamp_ms).collect()
+    };
+    let year_2000 = 946_684_800_000;
+    let absolute = [year_2000, year_2000 + 1, 1_700_000_000_000];
+    assert_eq!(times("absolute", absolute), absolute);
+    // Only the first is asked: a clock that runs past 2000 is still the same clock.
+    let relative = [year_2000 - 1, year_2000, year_2000 + 1];
+    let from_start = relative.map(|timecode| start + timecode);
+    assert_eq!(times("relative", relative), from_start);
 }
 
 #[test]

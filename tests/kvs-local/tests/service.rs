@@ -117,6 +117,35 @@ fn the_host_counts_as_it_was_signed() {
     );
 }
 
+/// kvssink's Host has no port, so that a data endpoint made of it needs the listener's.
+#[test]
+fn the_data_endpoint_has_a_port_whatever_the_host_has() {
+    let server = Server::builder()
+        .listen(([0, 0, 0, 0], 0).into())
+        .enforce_limits(false)
+        .start();
+    server.stream("cam");
+    let port = server.local_addr().port();
+    let address = format!("127.0.0.1:{port}");
+    let body = br#"{"StreamName":"cam","APIName":"PUT_MEDIA"}"#;
+    for (host, reached) in [
+        ("127.0.0.1", address.clone()),
+        ("localhost", format!("localhost:{port}")),
+        ("[::1]", format!("[::1]:{port}")),
+        ("127.0.0.1:8080", "127.0.0.1:8080".to_owned()),
+        ("[::1]:8080", "[::1]:8080".to_owned()),
+    ] {
+        let mut client = Client::new(&server);
+        client.address = host.to_owned();
+        let headers = client.signed("POST", "/getDataEndpoint", &[], body);
+        client.address.clone_from(&address);
+        let answer = client.send("POST", "/getDataEndpoint", &headers, body);
+        assert_eq!(answer.status, 200, "{host}");
+        let endpoint = &answer.json()["DataEndpoint"];
+        assert_eq!(*endpoint, format!("http://{reached}"), "{host}");
+    }
+}
+
 #[test]
 fn arguments_are_checked() {
     let server = Server::builder().enforce_limits(false).start();
@@ -298,6 +327,24 @@ fn the_control_plane() {
         (gone.status, gone.error()),
         (404, "ResourceNotFoundException")
     );
+}
+
+#[test]
+fn the_log_keeps_the_latest_requests() {
+    for (most, kept) in [(None, ["a", "b", "c"].as_slice()), (Some(2), &["b", "c"])] {
+        let mut builder = Server::builder();
+        if let Some(most) = most {
+            builder = builder.keep_requests(most);
+        }
+        let server = builder.start();
+        let client = Client::new(&server);
+        for name in ["a", "b", "c"] {
+            client.call("/describeStream", &json!({ "StreamName": name }));
+        }
+        let requests = server.requests();
+        let names = requests.iter().map(|r| r.stream.as_deref().unwrap());
+        assert!(names.eq(kept.iter().copied()), "{most:?}: {requests:?}");
+    }
 }
 
 #[test]

@@ -141,6 +141,37 @@ fn any_bytes_are_read_without_panic() {
 }
 
 #[test]
+fn times_beyond_every_number_are_read_without_panic() {
+    let read = |scale: u64, timecode: u64, offsets: [i16; 2]| {
+        let media = Synth::new().frames(1).timescale(scale).build();
+        let mut body = media.fragments[0].header.to_vec();
+        let width = SizeWidth::Minimal;
+        ebml::put_id(&mut body, ebml::id::CLUSTER);
+        ebml::put_unknown_size(&mut body, 1);
+        ebml::put_uint(&mut body, ebml::id::TIMECODE, timecode, width);
+        for offset in offsets {
+            let [high, low] = offset.to_be_bytes();
+            let block = [0x81, high, low, 0x80, 0];
+            ebml::put(&mut body, ebml::id::SIMPLE_BLOCK, &block, width);
+        }
+        mkv::read(&body.into())
+    };
+    let reading = read(u64::MAX, u64::MAX, [0, 0]);
+    assert!(matches!(reading.problems[0], Problem::BadBlock { .. }));
+    assert!(reading.documents[0].frames.is_empty());
+    for (scale, timecode, offsets) in [
+        (1, i64::MAX as u64, [-10, 0]),
+        (1 << 62, 0, [-2, 1]),
+        (1 << 62, 0, [1, -2]),
+    ] {
+        let reading = read(scale, timecode, offsets);
+        assert_eq!(reading.frames().count(), 2);
+        let lasts = reading.documents[0].duration_ms();
+        assert!(lasts <= i64::MAX as u64 / 1_000_000, "{lasts}");
+    }
+}
+
+#[test]
 fn crc_is_the_standards() {
     assert_eq!(ebml::crc32(b"123456789"), 0xCBF4_3926u32.to_le_bytes());
 }

@@ -8,14 +8,14 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kvs_local::{Producer, Server, StreamHandle, Timecodes, mkv};
+use kvs_local::{Producer, Server, StreamHandle, mkv};
 use tokio::sync::mpsc;
 
 use super::args::{Settings, Source};
 use super::{Error, pattern};
 
-/// Timecodes from here on (2000-01-01, in milliseconds) count from the epoch.
-const PLAUSIBLE_MS: u64 = 946_684_800_000;
+/// The command shows its log of requests to nobody, and runs for as long as it likes.
+const KEPT_REQUESTS: usize = 1000;
 
 /// A child process that doesn't outlive this one.
 struct Pattern(Child);
@@ -87,7 +87,8 @@ fn start(settings: &Settings) -> Result<Server, Error> {
         )
         .latency(settings.latency)
         .chunked_live(settings.chunked_live)
-        .enforce_limits(settings.limits);
+        .enforce_limits(settings.limits)
+        .keep_requests(KEPT_REQUESTS);
     if let Some(retention) = settings.retention {
         builder = builder.retention(retention);
     }
@@ -121,18 +122,11 @@ fn load(stream: &StreamHandle, path: &Path) -> Result<(), Error> {
     let fragments = if first.aws_tag("FRAGMENT_NUMBER").is_some() {
         stream.load_recording(&bytes)
     } else {
-        let scale = first.timecode_scale;
-        let timecode = first.cluster_timecodes.first().copied().unwrap_or(0);
-        let timecode_ms = (u128::from(timecode) * u128::from(scale) / 1_000_000) as u64;
-        let (start, timecodes) = if timecode_ms >= PLAUSIBLE_MS {
-            (0, Timecodes::Absolute)
-        } else {
-            // A recording that ends now.
-            let lasts: u64 = documents.iter().map(mkv::Document::duration_ms).sum();
-            (now_ms().saturating_sub(lasts), Timecodes::Relative)
-        };
+        // A recording that ends now, if its timecodes don't say when.
+        let lasts: u64 = documents.iter().map(mkv::Document::duration_ms).sum();
+        let start = now_ms().saturating_sub(lasts);
         stream
-            .try_load_matroska(&bytes, start, timecodes)
+            .try_load_matroska(&bytes, start, None)
             .map_err(|error| named(error.to_string()))?
     };
     if fragments == 0 {
@@ -183,9 +177,9 @@ fn copy(stream: &StreamHandle, mut input: impl Read) -> Result<(), Error> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error.into()),
         };
-        // Its timecodes count from about when its first bytes come.
+        // Timecodes that don't count from the epoch count from about when the first bytes come.
         producer
-            .get_or_insert_with(|| stream.producer(now_ms(), Timecodes::Relative))
+            .get_or_insert_with(|| stream.producer(now_ms(), None))
             .write(&buffer[..read])?;
     }
     if let Some(producer) = producer {
@@ -234,5 +228,34 @@ impl Signals {
 
     async fn wait(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use kvs_local::Operation;
+
+    use super::*;
+    use crate::cli::args::{self, Command};
+
+    #[test]
+    fn the_log_of_requests_does_not_grow_without_end() {
+        let Ok(Command::Run(settings)) = args::parse([]) else {
+            panic!("the command runs without arguments");
+        };
+        let server = start(&settings).unwrap();
+        let mut socket = TcpStream::connect(server.local_addr()).unwrap();
+        let requests = "POST / HTTP/1.1\r\n\r\n".repeat(KEPT_REQUESTS);
+        let last = "POST /getMedia HTTP/1.1\r\nConnection: close\r\n\r\n";
+        socket.write_all(requests.as_bytes()).unwrap();
+        socket.write_all(last.as_bytes()).unwrap();
+        let mut answers = String::new();
+        socket.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), KEPT_REQUESTS + 1);
+        let kept = server.requests();
+        assert_eq!(kept.len(), KEPT_REQUESTS);
+        assert_eq!(kept.last().unwrap().operation, Operation::GetMedia);
     }
 }

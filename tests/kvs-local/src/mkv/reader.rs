@@ -105,11 +105,12 @@ impl Document {
                 let first = of_track().map(|f| f.time_ns).min()?;
                 let last = of_track().map(|f| f.time_ns).max()?;
                 let gaps = of_track().count() as i64 - 1;
-                Some(last + (last - first).checked_div(gaps).unwrap_or(0))
+                let step = last.saturating_sub(first).checked_div(gaps).unwrap_or(0);
+                Some(last.saturating_add(step))
             })
             .max()
             .unwrap_or(start);
-        u64::try_from((end - start) / 1_000_000).unwrap_or(0)
+        u64::try_from(end.saturating_sub(start) / 1_000_000).unwrap_or(0)
     }
 }
 
@@ -429,7 +430,7 @@ fn block(payload: &Bytes, cluster: u64, scale: u64, key: Option<bool>) -> Option
     let flags = fixed[2];
     let body = payload.slice(len + 3..);
     let units = i128::from(cluster) + i128::from(offset);
-    let time_ns = i64::try_from(units * i128::from(scale)).ok()?;
+    let time_ns = i64::try_from(units.checked_mul(i128::from(scale))?).ok()?;
     let frames = match flags >> 1 & 3 {
         0 => vec![body],
         lacing => delace(body, lacing)?,

@@ -12,6 +12,9 @@ use crate::ingest::{Event, Ingest, Malformed};
 use crate::mkv;
 use crate::number::Number;
 
+/// Timecodes from here on (2000-01-01, in milliseconds) count from the epoch.
+const PLAUSIBLE_MS: u64 = 946_684_800_000;
+
 /// What a producer's Cluster timecodes count from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timecodes {
@@ -19,6 +22,16 @@ pub enum Timecodes {
     Absolute,
     /// The producer's start timestamp.
     Relative,
+}
+
+impl Timecodes {
+    /// What they count from where nothing but the first of them (in milliseconds) tells.
+    fn guess(first_ms: u64) -> Timecodes {
+        match first_ms >= PLAUSIBLE_MS {
+            true => Timecodes::Absolute,
+            false => Timecodes::Relative,
+        }
+    }
 }
 
 /// A fragment to put into a stream.
@@ -178,7 +191,7 @@ impl Stream {
         &self,
         bytes: &[u8],
         producer_start_ms: u64,
-        timecodes: Timecodes,
+        timecodes: Option<Timecodes>,
         clock: Clock,
     ) -> Result<usize, Malformed> {
         let whole = mkv::read(&Bytes::copy_from_slice(bytes));
@@ -208,7 +221,8 @@ impl Stream {
 /// A producer's session: turns what [`Ingest`] finds into fragments of a stream.
 pub(crate) struct Session {
     start_ms: u64,
-    timecodes: Timecodes,
+    /// `None` until a first Cluster has told.
+    timecodes: Option<Timecodes>,
     open: Option<Open>,
     first: bool,
 }
@@ -233,7 +247,7 @@ pub(crate) enum Step {
 }
 
 impl Session {
-    pub(crate) fn new(start_ms: u64, timecodes: Timecodes) -> Session {
+    pub(crate) fn new(start_ms: u64, timecodes: Option<Timecodes>) -> Session {
         Session {
             start_ms,
             timecodes,
@@ -265,7 +279,8 @@ impl Session {
                 head,
                 tags,
             } => {
-                let producer_ms = match self.timecodes {
+                let guess = || Timecodes::guess(timecode_ms);
+                let producer_ms = match self.timecodes.get_or_insert_with(guess) {
                     Timecodes::Absolute => timecode_ms,
                     Timecodes::Relative => self.start_ms.saturating_add(timecode_ms),
                 };
@@ -372,7 +387,8 @@ impl Open {
     /// From the Cluster's timecode to the end of the last frame, taken to be as long as the one
     /// before it.
     fn lasts_ms(&self) -> u64 {
-        let ends = self.last.iter().map(|(_, last, step)| last + step);
+        let ends = self.last.iter();
+        let ends = ends.map(|(_, last, step)| last.saturating_add(*step));
         let ends = ends.max().unwrap_or(self.ended_ms);
         // Every block may stand before the Cluster's timecode.
         ends.saturating_sub(self.started_ms)

@@ -172,8 +172,10 @@ impl State {
         self.last_number.clone()
     }
 
-    /// Adds a fragment at its place. One of the same number is replaced.
+    /// Adds a fragment at its place. One of the same number is replaced. What is too old by then is
+    /// dropped: a stream that nobody reads must not grow without end.
     pub(crate) fn insert(&mut self, fragment: Arc<Fragment>) {
+        let now = fragment.stored;
         if fragment.number > self.last_number {
             self.last_number = fragment.number.clone();
         }
@@ -189,6 +191,7 @@ impl State {
         } else {
             self.fragments.insert(at, fragment);
         }
+        self.expire(now);
     }
 
     /// Forgets a fragment as though it had never been.
@@ -224,5 +227,35 @@ impl State {
         // Only what the newest of them leads to is still there; the others are as good as unknown.
         let surplus = self.gone.len().saturating_sub(GONE_REMEMBERED);
         self.gone.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_is_too_old_is_dropped_though_nobody_reads() {
+        let retention = Duration::from_millis(50);
+        let stream = Stream::new("cam", String::new(), 0, 0, Some(retention));
+        let mut state = stream.state.lock().unwrap();
+        let begun = Instant::now();
+        let mut held = |after_ms| {
+            let number = state.take_number();
+            state.insert(Arc::new(Fragment {
+                token: number.to_string(),
+                number,
+                producer_ms: 0,
+                server_ms: 0,
+                stored: begun + Duration::from_millis(after_ms),
+                content: Content::Verbatim {
+                    document: Bytes::new(),
+                    duration_ms: 0,
+                },
+            }));
+            state.all().count()
+        };
+        assert_eq!([0, 40, 60, 200].map(&mut held), [1, 2, 2, 1]);
     }
 }
