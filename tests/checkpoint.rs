@@ -282,6 +282,42 @@ fn a_file_has_one_user() {
 }
 
 #[test]
+fn a_link_to_what_is_not_there_yet_stays_a_link() {
+    let folder = Folder::new();
+    fs::create_dir(folder.file("disk")).unwrap();
+    let target = folder.file("disk/cam.json");
+    let (near, far) = (folder.file("near.json"), folder.file("far.json"));
+    symlink("disk/cam.json", &near).unwrap();
+    symlink(&near, &far).unwrap();
+    for (first, others) in [
+        (&target, [&near, &far]),
+        (&near, [&target, &far]),
+        (&far, [&near, &target]),
+    ] {
+        let (checkpoint, _) = opened(config(first, HOUR));
+        assert_eq!(checkpoint.path(), target);
+        for other in others {
+            let error = refused(config(other, HOUR));
+            assert_eq!(error.kind, ErrorKind::Busy, "{other:?}: {error}");
+        }
+        checkpoint.record(point(1));
+        assert!(checkpoint.close(Instant::now() + PATIENCE));
+        assert!(near.is_symlink() && far.is_symlink());
+        assert_eq!(written(&target).as_deref(), Some("1"), "{first:?}");
+        fs::remove_file(&target).unwrap();
+    }
+
+    fs::remove_dir_all(folder.file("disk")).unwrap();
+    let error = refused(config(&far, HOUR));
+    assert_eq!(error.kind, ErrorKind::Storage, "{error}");
+    let said = ["disk/cam.json", "make its folder"];
+    assert!(said.iter().all(|s| error.message.contains(s)), "{error}");
+    symlink("round.json", folder.file("round.json")).unwrap();
+    let error = refused(config(&folder.file("round.json"), HOUR));
+    assert_eq!(error.kind, ErrorKind::Storage, "{error}");
+}
+
+#[test]
 fn a_link_in_the_place_of_its_lock_is_not_followed() {
     let folder = Folder::new();
     let (path, other) = (folder.file("cam.json"), folder.file("other"));

@@ -11,6 +11,9 @@ use std::{
 /// No checkpoint is larger.
 const SIZE_MAX: u64 = 64 * 1024;
 
+/// As many links in a row as Linux follows.
+const LINKS_MAX: usize = 40;
+
 /// A file that is this process's, and this object's, alone.
 #[derive(Debug)]
 pub(super) struct File {
@@ -32,7 +35,7 @@ impl Drop for File {
 impl File {
     /// Locks the file, which need not be there yet.
     pub(super) fn open(path: &Path) -> Result<File, Error> {
-        let path = resolve(path).map_err(|error| failed(path, "used", &error))?;
+        let path = resolve(path)?;
         match fs::metadata(&path) {
             Ok(metadata) if !metadata.is_file() => {
                 return Err(wrong(&path, "is no regular file; name a file"));
@@ -136,17 +139,31 @@ impl File {
 
 /// The file itself where the path is a link, so that all ways to it meet at one lock, and the link
 /// stays when the file is replaced.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
+fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    let path = follow(path);
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result,
+        result => return result.map_err(|error| failed(&path, "used", &error)),
     }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let name = path.file_name().unwrap_or_default();
-    Ok(folder.canonicalize()?.join(name))
+    let folder = folder
+        .canonicalize()
+        .map_err(|error| failed(&path, "used", &error))?;
+    Ok(folder.join(path.file_name().unwrap_or_default()))
+}
+
+/// Where links lead, also where nothing is yet.
+fn follow(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = path.read_link() else { break };
+        path.pop();
+        path.push(target);
+    }
+    path
 }
 
 /// Opens or makes the file that is locked. In a folder of many it may be a link of someone else's, which
