@@ -459,6 +459,35 @@ fn a_slow_disk_keeps_nobody_waiting() {
     assert_eq!(written(&path).as_deref(), Some("2"));
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_cannot_be_listed_will_do() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65534;
+    let folder = Folder::new();
+    let path = folder.file("cam.json");
+    // The name of this thread and those that it starts, for files alone. Root may do anything; who is
+    // another already may not change it, and owns the folder.
+    let as_nobody = || {
+        unsafe { libc::setfsuid(NOBODY) };
+        if fs::read_dir(&folder.0).is_ok() {
+            return println!("skipped: root may do anything");
+        }
+        let (checkpoint, reports) = opened(config(&path, Duration::ZERO));
+        for number in ["1", "2"] {
+            checkpoint.record(point(number.parse().unwrap()));
+            let report = reports.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(report, Ok(number.to_owned()));
+        }
+        assert!(checkpoint.close(Instant::now() + PATIENCE));
+        assert_eq!(written(&path).as_deref(), Some("2"));
+    };
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o300)).unwrap();
+    let _ = chown(&folder.0, Some(NOBODY), None);
+    std::thread::scope(|scope| scope.spawn(as_nobody).join()).unwrap();
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 /// In a file system of its own, which is small and can be made read-only.
 #[test]
 fn a_full_disk_and_a_read_only_one_are_told() {

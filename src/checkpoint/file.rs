@@ -101,10 +101,14 @@ impl File {
     fn replace(&self, contents: &[u8]) -> io::Result<()> {
         self.write_temporary(contents)?.sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
-        // The new name is on the disk once the folder is.
+        // The new name is on the disk once the folder is. One that may be written and not read cannot be
+        // waited for, and the file has been replaced.
         #[cfg(unix)]
         if let Some(folder) = self.path.parent() {
-            fs::File::open(folder)?.sync_all()?;
+            match fs::File::open(folder) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                folder => folder?.sync_all()?,
+            }
         }
         Ok(())
     }
