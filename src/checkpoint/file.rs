@@ -33,9 +33,8 @@ impl Drop for File {
 }
 
 impl File {
-    /// Locks the file, which need not be there yet.
-    pub(super) fn open(path: &Path) -> Result<File, Error> {
-        let path = resolve(path)?;
+    /// Locks the file, which need not be there yet. The path is one that [`resolve`] has returned.
+    pub(super) fn open(path: PathBuf) -> Result<File, Error> {
         match fs::metadata(&path) {
             Ok(metadata) if !metadata.is_file() => {
                 return Err(wrong(&path, "is no regular file; name a file"));
@@ -63,10 +62,6 @@ impl File {
             path,
             lock,
         })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// What it holds; `None` if it is not there.
@@ -129,21 +124,17 @@ impl File {
 
     /// The error for contents that cannot be right.
     pub(super) fn damaged(&self, why: &str) -> Error {
-        self.wrong(&format!(
+        let what = format!(
             "is damaged or no checkpoint: {why}; put a copy in its place, or delete it to begin at \
              start-selector"
-        ))
-    }
-
-    /// The error for contents that do not fit.
-    pub(super) fn wrong(&self, what: &str) -> Error {
-        wrong(&self.path, what)
+        );
+        wrong(&self.path, &what)
     }
 }
 
 /// The file itself where the path is a link, so that all ways to it meet at one lock, and the link
 /// stays when the file is replaced.
-fn resolve(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, Error> {
     let path = follow(path);
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -186,7 +177,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn wrong(path: &Path, what: &str) -> Error {
+/// The error for a file that does not fit.
+pub(super) fn wrong(path: &Path, what: &str) -> Error {
     let message = format!("checkpoint-location: {} {what}", path.display());
     Error::new(ErrorKind::Settings, message)
 }
