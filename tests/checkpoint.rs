@@ -282,6 +282,42 @@ fn a_file_has_one_user() {
 }
 
 #[test]
+fn a_link_to_what_is_not_there_yet_stays_a_link() {
+    let folder = Folder::new();
+    fs::create_dir(folder.file("disk")).unwrap();
+    let target = folder.file("disk/cam.json");
+    let (near, far) = (folder.file("near.json"), folder.file("far.json"));
+    symlink("disk/cam.json", &near).unwrap();
+    symlink(&near, &far).unwrap();
+    for (first, others) in [
+        (&target, [&near, &far]),
+        (&near, [&target, &far]),
+        (&far, [&near, &target]),
+    ] {
+        let (checkpoint, _) = opened(config(first, HOUR));
+        assert_eq!(checkpoint.path(), target);
+        for other in others {
+            let error = refused(config(other, HOUR));
+            assert_eq!(error.kind, ErrorKind::Busy, "{other:?}: {error}");
+        }
+        checkpoint.record(point(1));
+        assert!(checkpoint.close(Instant::now() + PATIENCE));
+        assert!(near.is_symlink() && far.is_symlink());
+        assert_eq!(written(&target).as_deref(), Some("1"), "{first:?}");
+        fs::remove_file(&target).unwrap();
+    }
+
+    fs::remove_dir_all(folder.file("disk")).unwrap();
+    let error = refused(config(&far, HOUR));
+    assert_eq!(error.kind, ErrorKind::Storage, "{error}");
+    let said = ["disk/cam.json", "make its folder"];
+    assert!(said.iter().all(|s| error.message.contains(s)), "{error}");
+    symlink("round.json", folder.file("round.json")).unwrap();
+    let error = refused(config(&folder.file("round.json"), HOUR));
+    assert_eq!(error.kind, ErrorKind::Storage, "{error}");
+}
+
+#[test]
 fn a_link_in_the_place_of_its_lock_is_not_followed() {
     let folder = Folder::new();
     let (path, other) = (folder.file("cam.json"), folder.file("other"));
@@ -416,11 +452,106 @@ fn a_slow_disk_keeps_nobody_waiting() {
     checkpoint.record(point(2));
     assert_eq!(checkpoint.point(), Some(point(2)));
     assert!(!checkpoint.close(Instant::now() + Duration::from_millis(50)));
-    // Until it is done, nobody else may write there.
+    // Until it is done, no other process may write there.
+    let lock = || fs::File::open(folder.file("cam.json.lock")).unwrap();
+    lock().try_lock().unwrap_err();
+    // In this one the next takes over at once.
+    let (next, reports) = opened(config(&path, HOUR));
+    assert_eq!(next.found(), Some(&point(2)));
     assert_eq!(refused(config(&path, HOUR)).kind, ErrorKind::Busy);
+    assert!(!next.close(Instant::now()));
+    let other = Config {
+        stream: stream("door", None),
+        ..config(&path, HOUR)
+    };
+    let error = refused(other);
+    assert_eq!(error.kind, ErrorKind::Settings);
+    assert!(
+        error.message.contains("cam.json is of stream cam"),
+        "{error}"
+    );
+    let (last, more) = opened(config(&path, HOUR));
+    assert_eq!(last.found(), Some(&point(2)));
+    last.record(point(3));
+    assert_eq!(written(&path).as_deref(), Some("1"));
     drop(go_on);
-    wait("the end", || open(config(&path, HOUR)).is_ok());
+    assert_eq!(more.recv_timeout(PATIENCE).unwrap().as_deref(), Ok("3"));
+    assert_eq!(written(&path).as_deref(), Some("3"));
+    // There was nothing to write for the one between.
+    assert!(reports.recv().is_err());
+    assert!(last.close(Instant::now() + PATIENCE));
+    lock().try_lock().unwrap();
+}
+
+#[test]
+fn who_opens_a_file_that_is_just_given_free_is_not_refused() {
+    let folder = Folder::new();
+    let path = folder.file("cam.json");
+    for number in 1..300 {
+        let (checkpoint, _) = opened(config(&path, HOUR));
+        let before = (number > 1).then(|| point(number - 1));
+        assert_eq!(checkpoint.found(), before.as_ref());
+        checkpoint.record(point(number));
+        drop(checkpoint);
+        // Now and then when the writer has ended, now and then while it does.
+        std::thread::sleep(Duration::from_micros(number % 100 * 20));
+    }
+}
+
+#[test]
+fn what_could_not_be_written_at_the_end_is_written_by_who_takes_over() {
+    let folder = Folder::new();
+    let path = folder.file("cam.json");
+    let (go_on, stopped) = mpsc::channel::<()>();
+    let (sender, begun) = mpsc::channel();
+    let report = move |written: Result<&Point, Error>| {
+        let _ = sender.send(written.map(|_| ()));
+        let _ = stopped.recv();
+    };
+    let checkpoint = Checkpoint::open(config(&path, Duration::ZERO), Box::new(report)).unwrap();
+    checkpoint.record(point(1));
+    begun.recv_timeout(PATIENCE).unwrap().unwrap();
+    checkpoint.record(point(2));
+    assert!(!checkpoint.close(Instant::now()));
+    let obstacle = folder.file("cam.json.tmp");
+    fs::create_dir_all(obstacle.join("full")).unwrap();
+    let (next, reports) = opened(config(&path, Duration::ZERO));
+    go_on.send(()).unwrap();
+    begun.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    fs::remove_dir_all(&obstacle).unwrap();
+    drop(go_on);
+    assert!(next.close(Instant::now() + PATIENCE));
+    assert_eq!(reports.recv().unwrap().as_deref(), Ok("2"));
     assert_eq!(written(&path).as_deref(), Some("2"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_cannot_be_listed_will_do() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65534;
+    let folder = Folder::new();
+    let path = folder.file("cam.json");
+    // The name of this thread and those that it starts, for files alone. Root may do anything; who is
+    // another already may not change it, and owns the folder.
+    let as_nobody = || {
+        unsafe { libc::setfsuid(NOBODY) };
+        if fs::read_dir(&folder.0).is_ok() {
+            return println!("skipped: root may do anything");
+        }
+        let (checkpoint, reports) = opened(config(&path, Duration::ZERO));
+        for number in ["1", "2"] {
+            checkpoint.record(point(number.parse().unwrap()));
+            let report = reports.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(report, Ok(number.to_owned()));
+        }
+        assert!(checkpoint.close(Instant::now() + PATIENCE));
+        assert_eq!(written(&path).as_deref(), Some("2"));
+    };
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o300)).unwrap();
+    let _ = chown(&folder.0, Some(NOBODY), None);
+    std::thread::scope(|scope| scope.spawn(as_nobody).join()).unwrap();
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 /// In a file system of its own, which is small and can be made read-only.
@@ -949,6 +1080,76 @@ fn a_disk_that_fails_is_a_warning_and_the_stream_goes_on() {
         warnings[0].contains("cam.json cannot be written"),
         "{warnings:?}"
     );
+}
+
+#[test]
+fn an_element_that_starts_again_does_not_wait_for_a_slow_disk() {
+    let media = pictures(6);
+    let server = Server::builder().enforce_rate(false).start();
+    let stream = server.stream("cam");
+    let push = |range: std::ops::Range<usize>| {
+        for fragment in &media.fragments[range] {
+            stream.push_fragment(fragment.new_fragment());
+        }
+    };
+    push(0..1);
+    let folder = Folder::new();
+    let path = folder.file("cam.json");
+    let zero = [("checkpoint-interval", "0"), ("end-timestamp", "")];
+    let run = Run::plain(&until(&server, &media, 5, &path, &zero));
+    let (sender, messages) = mpsc::channel();
+    let (kept, is_kept) = mpsc::channel();
+    let (go_on, stopped) = mpsc::channel::<()>();
+    let stopped = std::sync::Mutex::new(stopped);
+    let bus = run.pipeline.bus().unwrap();
+    bus.set_sync_handler(move |_, message| {
+        let _ = sender.send(message.clone());
+        if message.type_() == gst::MessageType::Warning {
+            // The writer says it, and is kept as a disk would keep it.
+            let _ = kept.send(());
+            let _ = stopped.lock().unwrap().recv();
+        }
+        gst::BusSyncReply::Drop
+    });
+    let next = |name: &str, index: usize| loop {
+        let message = messages.recv_timeout(PATIENCE).unwrap();
+        if let Some(found) = message.structure().filter(|s| s.name() == name) {
+            let number = &*media.fragments[index].number;
+            return assert_eq!(found.get("fragment-number"), Ok(number), "{name}");
+        }
+    };
+    let promptly = |state: gst::State| {
+        let asked = Instant::now();
+        run.pipeline.set_state(state).unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(1), "{state:?}");
+    };
+
+    promptly(gst::State::Playing);
+    next("kvs-fragment", 0);
+    wait("its point", || path.exists());
+    let obstacle = folder.file("cam.json.tmp");
+    fs::create_dir_all(obstacle.join("full")).unwrap();
+    push(1..3);
+    next("kvs-fragment", 1);
+    next("kvs-fragment", 2);
+    is_kept.recv_timeout(PATIENCE).unwrap();
+    promptly(gst::State::Ready);
+    fs::remove_dir_all(&obstacle).unwrap();
+    // Twice, since who takes over may have to be waited for as well.
+    for index in [3, 4] {
+        promptly(gst::State::Playing);
+        next("kvs-checkpoint", index - 1);
+        push(index..index + 1);
+        next("kvs-fragment", index);
+        let (error, _) = start_error(&until(&server, &media, 5, &path, &[]));
+        assert!(error.matches(gst::ResourceError::Busy), "{error}");
+        promptly(gst::State::Ready);
+    }
+    assert_eq!(written(&path), Some(media.fragments[0].number.clone()));
+    drop(go_on);
+    wait("the file", || {
+        written(&path) == Some(media.fragments[4].number.clone())
+    });
 }
 
 #[test]

@@ -11,6 +11,9 @@ use std::{
 /// No checkpoint is larger.
 const SIZE_MAX: u64 = 64 * 1024;
 
+/// As many links in a row as Linux follows.
+const LINKS_MAX: usize = 40;
+
 /// A file that is this process's, and this object's, alone.
 #[derive(Debug)]
 pub(super) struct File {
@@ -30,9 +33,8 @@ impl Drop for File {
 }
 
 impl File {
-    /// Locks the file, which need not be there yet.
-    pub(super) fn open(path: &Path) -> Result<File, Error> {
-        let path = resolve(path).map_err(|error| failed(path, "used", &error))?;
+    /// Locks the file, which need not be there yet. The path is one that [`resolve`] has returned.
+    pub(super) fn open(path: PathBuf) -> Result<File, Error> {
         match fs::metadata(&path) {
             Ok(metadata) if !metadata.is_file() => {
                 return Err(wrong(&path, "is no regular file; name a file"));
@@ -60,10 +62,6 @@ impl File {
             path,
             lock,
         })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// What it holds; `None` if it is not there.
@@ -98,10 +96,14 @@ impl File {
     fn replace(&self, contents: &[u8]) -> io::Result<()> {
         self.write_temporary(contents)?.sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
-        // The new name is on the disk once the folder is.
+        // The new name is on the disk once the folder is. One that may be written and not read cannot be
+        // waited for, and the file has been replaced.
         #[cfg(unix)]
         if let Some(folder) = self.path.parent() {
-            fs::File::open(folder)?.sync_all()?;
+            match fs::File::open(folder) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                folder => folder?.sync_all()?,
+            }
         }
         Ok(())
     }
@@ -122,31 +124,41 @@ impl File {
 
     /// The error for contents that cannot be right.
     pub(super) fn damaged(&self, why: &str) -> Error {
-        self.wrong(&format!(
+        let what = format!(
             "is damaged or no checkpoint: {why}; put a copy in its place, or delete it to begin at \
              start-selector"
-        ))
-    }
-
-    /// The error for contents that do not fit.
-    pub(super) fn wrong(&self, what: &str) -> Error {
-        wrong(&self.path, what)
+        );
+        wrong(&self.path, &what)
     }
 }
 
 /// The file itself where the path is a link, so that all ways to it meet at one lock, and the link
 /// stays when the file is replaced.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    let path = follow(path);
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result,
+        result => return result.map_err(|error| failed(&path, "used", &error)),
     }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let name = path.file_name().unwrap_or_default();
-    Ok(folder.canonicalize()?.join(name))
+    let folder = folder
+        .canonicalize()
+        .map_err(|error| failed(&path, "used", &error))?;
+    Ok(folder.join(path.file_name().unwrap_or_default()))
+}
+
+/// Where links lead, also where nothing is yet.
+fn follow(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = path.read_link() else { break };
+        path.pop();
+        path.push(target);
+    }
+    path
 }
 
 /// Opens or makes the file that is locked. In a folder of many it may be a link of someone else's, which
@@ -165,7 +177,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn wrong(path: &Path, what: &str) -> Error {
+/// The error for a file that does not fit.
+pub(super) fn wrong(path: &Path, what: &str) -> Error {
     let message = format!("checkpoint-location: {} {what}", path.display());
     Error::new(ErrorKind::Settings, message)
 }

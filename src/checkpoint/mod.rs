@@ -7,7 +7,8 @@
 //!
 //! [`Checkpoint`] belongs to one element at a time: an advisory lock on a file beside it keeps others
 //! away. Its writer has a thread of its own, since a disk takes its time; whoever records a point does
-//! not wait, and of points that come meanwhile the latest is written.
+//! not wait, and of points that come meanwhile the latest is written. Nor does who opens the file while
+//! the last one is still being written: in the same process, the same writer goes on.
 
 pub mod document;
 mod file;
@@ -23,10 +24,11 @@ use crate::{
 use document::{Document, Stream};
 use file::File;
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError, Weak,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -59,6 +61,9 @@ pub struct Checkpoint {
     found: Option<Point>,
 }
 
+/// The last checkpoint of each file in this process, while it or its writer is there.
+static LAST: Mutex<BTreeMap<PathBuf, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -71,59 +76,113 @@ struct State {
     unwritten: bool,
     /// It is to have it at once.
     hurry: bool,
-    closing: bool,
+    stage: Stage,
+}
+
+enum Stage {
+    Open,
+    /// There comes no other point.
+    Closing,
+    /// The same, and after the last one the writer goes on with another checkpoint.
+    Followed(Job),
+    /// The writer has given the file free.
+    Ended,
+}
+
+/// What a writer does for one checkpoint.
+struct Job {
+    shared: Arc<Shared>,
+    interval: Duration,
+    report: Report,
+    /// Goes when it is done.
+    _alive: mpsc::Sender<()>,
 }
 
 impl Checkpoint {
-    /// Takes the file into use: locks it, reads it, and makes sure that it can be written.
+    /// Takes the file into use: locks it, reads it, and makes sure that it can be written. Where this
+    /// process is still writing the last point of the one before, its writer goes on with this one, and
+    /// nothing is waited for.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`]: it is in use. [`ErrorKind::Settings`]: it is damaged, or of another stream.
     /// [`ErrorKind::Storage`] and [`ErrorKind::NoSpace`]: it cannot be read or written.
     pub fn open(config: Config, report: Report) -> Result<Checkpoint, Error> {
-        let file = File::open(&config.path)?;
+        let path = file::resolve(&config.path)?;
+        let before = lock(&LAST).get(&path).and_then(Weak::upgrade);
+        if let Some(before) = before {
+            let mut state = lock(&before.state);
+            if let Stage::Closing = state.stage {
+                let (checkpoint, job) = Checkpoint::new(path, config, report, state.document())?;
+                state.stage = Stage::Followed(job);
+                checkpoint.register();
+                return Ok(checkpoint);
+            }
+        }
+        let file = File::open(path.clone())?;
+        let document = match file.read()? {
+            Some(contents) => Some(Document::parse(&contents).map_err(|why| file.damaged(&why))?),
+            None => None,
+        };
+        let (checkpoint, job) = Checkpoint::new(path, config, report, document)?;
+        file.check_writable()?;
+        thread::Builder::new()
+            .name("kvscheckpoint".to_owned())
+            .spawn(move || job.run(file))
+            .map_err(|error| {
+                let what = format!("The thread for checkpoints could not be started: {error}");
+                Error::new(ErrorKind::Internal, what)
+            })?;
+        checkpoint.register();
+        Ok(checkpoint)
+    }
+
+    /// One that goes on from `document`, and what is to be done for it.
+    fn new(
+        path: PathBuf,
+        config: Config,
+        report: Report,
+        document: Option<Document>,
+    ) -> Result<(Checkpoint, Job), Error> {
         let mut stream = config.stream;
         let mut found = None;
-        if let Some(contents) = file.read()? {
-            let document = Document::parse(&contents).map_err(|why| file.damaged(&why))?;
+        if let Some(document) = document {
             stream.merge(&document.stream).map_err(|whose| {
                 let mend = "name another file, or delete this one to begin at start-selector";
-                file.wrong(&format!("is of {whose}; {mend}"))
+                file::wrong(&path, &format!("is of {whose}; {mend}"))
             })?;
             found = Some(document.point);
         }
-        file.check_writable()?;
-        let path = file.path().to_owned();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 stream,
                 point: found.clone(),
                 unwritten: false,
                 hurry: false,
-                closing: false,
+                stage: Stage::Open,
             }),
             changed: Condvar::new(),
         });
         let (alive, gone) = mpsc::channel();
-        let writer = shared.clone();
-        thread::Builder::new()
-            .name("kvscheckpoint".to_owned())
-            .spawn(move || {
-                writer.write(&file, config.interval, &report);
-                // The lock first: whoever waits for the writer may want to open the file again.
-                drop(file);
-                drop(alive);
-            })
-            .map_err(|error| {
-                let what = format!("The thread for checkpoints could not be started: {error}");
-                Error::new(ErrorKind::Internal, what)
-            })?;
-        Ok(Checkpoint {
+        let job = Job {
+            shared: shared.clone(),
+            interval: config.interval,
+            report,
+            _alive: alive,
+        };
+        let checkpoint = Checkpoint {
             shared,
             gone,
             path,
             found,
-        })
+        };
+        Ok((checkpoint, job))
+    }
+
+    /// Lets it be found by who opens the file next. Only once it has a writer.
+    fn register(&self) {
+        let mut last = lock(&LAST);
+        last.retain(|_, shared| shared.strong_count() > 0);
+        last.insert(self.path.clone(), Arc::downgrade(&self.shared));
     }
 
     /// The file itself, without links.
@@ -166,7 +225,11 @@ impl Checkpoint {
 
     /// Has the last point written, and the file given free. Does not wait for it.
     pub fn begin_close(&self) {
-        lock(&self.shared.state).closing = true;
+        let mut state = lock(&self.shared.state);
+        if let Stage::Open = state.stage {
+            state.stage = Stage::Closing;
+        }
+        drop(state);
         self.shared.changed.notify_one();
     }
 
@@ -230,6 +293,26 @@ impl fmt::Debug for Handle {
     }
 }
 
+impl Job {
+    /// Does it, and what follows. Then the file is free.
+    fn run(self, file: File) {
+        let mut next = Some((self, file));
+        while let Some((job, file)) = next {
+            job.shared.write(&file, job.interval, &job.report);
+            next = job.shared.end(file);
+        }
+    }
+}
+
+impl State {
+    fn document(&self) -> Option<Document> {
+        Some(Document {
+            stream: self.stream.clone(),
+            point: self.point.clone()?,
+        })
+    }
+}
+
 impl Shared {
     /// Writes points as they come, until it is closed.
     fn write(&self, file: &File, interval: Duration, report: &Report) {
@@ -246,10 +329,10 @@ impl Shared {
                     if !std::mem::replace(&mut failing, true) || is_last {
                         report(Err(error));
                     }
+                    lock(&self.state).unwritten = true;
                     if is_last {
                         return;
                     }
-                    lock(&self.state).unwritten = true;
                     due = Instant::now() + interval.max(RETRY_AFTER);
                 }
             }
@@ -262,27 +345,40 @@ impl Shared {
         let mut state = lock(&self.state);
         loop {
             let left = due.saturating_duration_since(Instant::now());
-            let may = state.hurry || state.closing || left.is_zero();
+            let closing = !matches!(state.stage, Stage::Open);
+            let may = state.hurry || closing || left.is_zero();
             state.hurry &= state.unwritten;
-            match (&state.point, state.unwritten) {
-                (Some(point), true) if may => {
-                    let document = Document {
-                        stream: state.stream.clone(),
-                        point: point.clone(),
-                    };
+            match state.document() {
+                Some(document) if state.unwritten && may => {
                     state.unwritten = false;
                     state.hurry = false;
-                    return Some((document, state.closing));
+                    return Some((document, closing));
                 }
-                (Some(_), true) => {
+                Some(_) if state.unwritten => {
                     let waited = self.changed.wait_timeout(state, left);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
-                _ if state.closing => return None,
+                _ if closing => return None,
                 _ => {
                     let waited = self.changed.wait(state);
                     state = waited.unwrap_or_else(PoisonError::into_inner);
                 }
+            }
+        }
+    }
+
+    /// What follows. If nothing does, gives the file free.
+    fn end(&self, file: File) -> Option<(Job, File)> {
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut state.stage, Stage::Ended) {
+            Stage::Followed(job) => {
+                lock(&job.shared.state).unwritten |= state.unwritten;
+                Some((job, file))
+            }
+            _ => {
+                // Before anybody sees that it has ended, and may want to lock it.
+                drop(file);
+                None
             }
         }
     }
