@@ -5,8 +5,8 @@
 //! examples/shard.sh 0 4 < streams.txt | cargo run --example wall -- PLACES
 //! ```
 //!
-//! Standard input has a stream on each line: its name, or a kvs:// URI. `PLACES` is a folder that
-//! outlives this machine, with a checkpoint for each stream. Each has a pipeline of its own too, so
+//! Standard input has a stream on each line, none twice: its name, or a kvs:// URI. `PLACES` is a folder
+//! that outlives this machine, with a checkpoint for each stream. Each has a pipeline of its own too, so
 //! one that fails is started again, where it stopped, and the others never notice.
 
 use gst::prelude::*;
@@ -109,15 +109,17 @@ impl Stream {
         places: &Path,
         news: mpsc::Sender<News>,
     ) -> Result<Stream, Box<dyn Error>> {
-        let name = uri.trim_start_matches("kvs://");
-        let name = name.split('?').next().unwrap_or_default();
         let source = gst::ElementFactory::make("kvsgetmediasrc")
             .property("uri", &uri)
-            .property(
-                "checkpoint-location",
-                places.join(name).with_added_extension("json").to_str(),
-            )
             .build()?;
+        let stream = ["stream-arn", "stream-name"]
+            .into_iter()
+            .find_map(|name| source.property::<Option<String>>(name))
+            .ok_or("a URI names a stream")?;
+        // An ARN has slashes.
+        let file: String = url::form_urlencoded::byte_serialize(stream.as_bytes()).collect();
+        let place = places.join(file).with_added_extension("json");
+        source.set_property("checkpoint-location", place.to_str());
         // What you do with the stream stands here instead.
         let sink = gst::ElementFactory::make("fakesink").build()?;
         let pipeline = gst::Pipeline::new();

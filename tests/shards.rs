@@ -54,17 +54,24 @@ fn a_stream_has_one_shard_and_keeps_it() {
 fn a_wall_of_streams_goes_on_where_it_stopped() {
     let server = Server::start();
     let media = Synth::new().fragments(6).start_ms(START_MS).build();
-    for name in ["cam-1", "cam-2", "cam-3"] {
-        media.push_to(&server.stream(name));
-    }
+    // Two by their names, two by their ARNs.
+    let uris = ["cam-1", "cam-2", "cam-3", "cam-4"].map(|name| {
+        let stream = server.stream(name);
+        media.push_to(&stream);
+        match name {
+            "cam-1" | "cam-2" => format!("kvs://{name}?"),
+            _ => format!("kvs://?stream-arn={}&", stream.arn().replace('/', "%2F")),
+        }
+    });
+    let line =
+        |uri: &String, end: u64| format!("{uri}start-selector=earliest&end-timestamp=1714564{end}");
     let folder = std::env::temp_dir().join(format!("kvs-wall-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     // Runs both shards of two, from the beginning or where they stopped, to an end in seconds.
     let wall = |end: u64| {
-        let streams = (1..=3)
-            .map(|n| format!("kvs://cam-{n}?start-selector=earliest&end-timestamp=1714564{end}\n"));
         let list = folder.join("streams.txt");
-        std::fs::write(&list, streams.collect::<String>()).unwrap();
+        let streams = uris.each_ref().map(|uri| line(uri, end));
+        std::fs::write(&list, streams.join("\n")).unwrap();
         let mut printed = Vec::new();
         for index in ["0", "1"] {
             let mut command = Command::new("sh");
@@ -83,12 +90,9 @@ fn a_wall_of_streams_goes_on_where_it_stopped() {
     };
     let expected = |end: u64, fragments: std::ops::Range<usize>| {
         let mut lines = Vec::new();
-        for name in ["cam-1", "cam-2", "cam-3"] {
+        for uri in &uris {
             for fragment in &media.fragments[fragments.clone()] {
-                lines.push(format!(
-                    "kvs://{name}?start-selector=earliest&end-timestamp=1714564{end} {}",
-                    fragment.number
-                ));
+                lines.push(format!("{} {}", line(uri, end), fragment.number));
             }
         }
         lines.sort();
