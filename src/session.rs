@@ -301,7 +301,10 @@ impl Worker {
                 Some(point) => format!(
                     "stream {stream} has nothing between the checkpoint ({}) and the end that was \
                      asked for",
-                    point.token.as_ref().unwrap_or(&point.number)
+                    match &point.token {
+                        Some(token) if point.number.is_empty() => token,
+                        _ => &point.number,
+                    }
                 ),
                 None => format!(
                     "stream {stream} has nothing between the start ({}) and the end that were \

@@ -179,7 +179,7 @@ fn recorder(folder: &Path, end: &str) -> Command {
     let section = readme.split("### Starting again where it stopped").nth(1);
     let command = section.unwrap().split("gst-launch-1.0 -e ").nth(1).unwrap();
     let command = command.split("\ncat ").next().unwrap().replace("\\\n", "");
-    let command = command.replace("/var/lib/cam", folder.to_str().unwrap());
+    let command = command.replace("$HOME/cam", folder.to_str().unwrap());
     let command = command.replace("aws-region=eu-west-1", &format!("end-timestamp={end}"));
     let mut launch = Command::new("gst-launch-1.0");
     launch.arg("-q").args(command.split_whitespace());

@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 VERSION=v3.6.0
 SOURCE=https://github.com/awslabs/amazon-kinesis-video-streams-producer-sdk-cpp
 
-target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 ensure_build
+target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 ensure_gstreamer
 want "python3-gi gir1.2-gstreamer-1.0" "python3-gobject gstreamer1" has_typelib Gst
 want "gstreamer1.0-plugins-ugly" "gstreamer1-plugins-ugly" has_element x264enc

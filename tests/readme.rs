@@ -329,7 +329,7 @@ fn files_that_are_named_are_there() {
         .lines()
         .filter(|line| line.starts_with('#'))
         .map(|line| {
-            line.trim_matches(['#', ' '])
+            line.trim_matches(['#', ' ', '?'])
                 .to_lowercase()
                 .replace(' ', "-")
         })

@@ -385,7 +385,7 @@ impl ElementImpl for KvsGetMediaSrc {
                 "Source/Network",
                 "Plays an Amazon Kinesis video stream by GetMedia, live or from its archive, as one \
                  endless Matroska stream that goes on when connections end or break",
-                "The gst-plugin-kvsgetmedia authors",
+                "The kvsgetmediasrc authors",
             )
         });
         Some(&METADATA)

@@ -461,7 +461,8 @@ fn table() -> Vec<Property> {
         choice(
             "payload",
             "Payload",
-            "What goes downstream",
+            "What goes downstream: one continuous document, or (kvsgetmediasrc only) the service's bytes \
+             as they are",
             field!(payload),
         ),
         choice(
@@ -488,8 +489,8 @@ fn table() -> Vec<Property> {
         clock_time(
             "max-lag",
             "Maximum lag",
-            "Live: further behind now than this, in nanoseconds, the stream is left where it is and \
-             taken up at its latest fragment, and a kvs-gap message says so. 0: never",
+            "Live: if what the service sends is further behind now than this, in nanoseconds, skip to \
+             its latest fragment, and post kvs-gap (skipped-to-now). 0: never",
             field!(max_lag),
         ),
         choice(
@@ -515,16 +516,16 @@ fn table() -> Vec<Property> {
         uint(
             "idle-timeout",
             "Idle timeout",
-            "How long a connection may be silent before another takes its place, in milliseconds; 0: \
-             for ever. A stream that is silent is no error",
+            "Replace a connection that has sent nothing for so long, in milliseconds; 0: never. A stream \
+             that is silent is no error",
             0,
             field!(idle_timeout),
         ),
         int(
             "max-retries",
             "Maximum retries",
-            "How many failures in a row to bear before giving up; -1: any number. A fragment that \
-             arrives ends the row, and so does a connection that lasted",
+            "Failures in a row before giving up; -1: never. The row ends with a complete fragment, or a \
+             connection that lasted for more than 20 s",
             -1,
             field!(max_retries),
         ),

@@ -115,7 +115,7 @@ impl ElementImpl for KvsSrc {
                 "Source/Network",
                 "Plays an Amazon Kinesis video stream, live or from its archive, with a pad for each \
                  track; seekable by wall-clock time, which every frame carries",
-                "The gst-plugin-kvsgetmedia authors",
+                "The kvsgetmediasrc authors",
             )
         });
         Some(&METADATA)
