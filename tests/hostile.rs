@@ -12,7 +12,7 @@ use gstkvsgetmedia::{
     receiver::{Config, Receiver},
     request::Selector,
 };
-use kvs_local::mkv;
+use kvs_local::{mkv, synth::Synth};
 use proptest::prelude::*;
 
 fn receive(
@@ -40,6 +40,30 @@ fn error_of(bytes: &[u8]) -> ebml::Error {
 
 const HEADER: [u8; 10] = [0x1A, 0x45, 0xDF, 0xA3, 0x80, 0x18, 0x53, 0x80, 0x67, 0xFF];
 const CLUSTER: [u8; 5] = [0x1F, 0x43, 0xB6, 0x75, 0xFF];
+
+/// Of documents that neither begin nor end properly, one is held back, not all there are.
+#[test]
+fn documents_without_an_end_are_not_kept() {
+    let media = Synth::new()
+        .fragments(500)
+        .each(|_, fragment| {
+            fragment.media = false;
+            fragment.trailing_tags = false;
+        })
+        .build();
+    let mut receiver = Receiver::new(Config::new(Selector::Earliest));
+    receiver.open();
+    for (index, fragment) in media.fragments.iter().enumerate() {
+        let mut items = Vec::new();
+        receiver
+            .push(fragment.document.clone(), &mut items)
+            .unwrap();
+        let ended = items
+            .iter()
+            .filter(|item| matches!(item, Item::FragmentEnd(_)));
+        assert_eq!(ended.count(), usize::from(index > 1), "{index}");
+    }
+}
 
 #[test]
 fn errors_say_what_and_where() {

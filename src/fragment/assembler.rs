@@ -125,8 +125,8 @@ pub struct Assembler {
     document: Document,
     /// Events that follow the one just returned.
     next: VecDeque<Event>,
-    /// The end of a document that had no token, until the next one shows that the service has gone on: an
-    /// error that it reports instead may have cut it short.
+    /// The end of the last document, which had no token, until this one shows that the service has gone
+    /// on: an error that it reports instead may have cut it short.
     held: Vec<Event>,
     /// What follows this offset is not known to belong to anything.
     unsettled: Option<u64>,
@@ -248,6 +248,9 @@ impl Assembler {
     /// A new document. The one before is complete even if it had no token: the service has no more of
     /// it, unless this one says that it has failed.
     fn start_document(&mut self, span: Span) {
+        // It was no error that came in the place of what was held back before.
+        self.next.extend(self.held.drain(..));
+        self.unsettled = None;
         let known = self.document.begun || !self.document.head.number.is_empty();
         if known && !self.document.ended {
             if !self.document.begun {
@@ -256,7 +259,7 @@ impl Assembler {
             }
             let end = self.end(None, None, span.start);
             self.held.push(Event::End(end));
-            self.unsettled.get_or_insert(span.start);
+            self.unsettled = Some(span.start);
         }
         self.document = Document {
             start: span.start,
