@@ -100,6 +100,8 @@ pub struct Receiver {
     handling: Handling,
     progressed: bool,
     has_delivered: bool,
+    /// The body is the answer to having asked for the fragment that was cut once more.
+    asks_again: bool,
 }
 
 impl Receiver {
@@ -129,6 +131,7 @@ impl Receiver {
             handling: Handling::Undecided,
             progressed: false,
             has_delivered: false,
+            asks_again: false,
         }
     }
 
@@ -159,6 +162,7 @@ impl Receiver {
         self.body = Assembler::default();
         self.handling = Handling::Undecided;
         self.progressed = false;
+        self.asks_again = self.position.is_within_fragment();
         self.position.open();
         if let Stream::Raw(raw) = &mut self.stream {
             raw.open();
@@ -177,11 +181,11 @@ impl Receiver {
         match &mut self.stream {
             Stream::Continuous(stream) => stream.flush(self.body.rope(), items),
             Stream::Raw(raw) => {
-                raw.take(self.body.rope(), self.body.position());
-                match self.handling {
-                    Handling::Drop => raw.skip(settled),
-                    _ => raw.flush(self.body.rope(), settled, items),
+                if self.handling == Handling::Drop {
+                    raw.skip(settled);
                 }
+                raw.take(self.body.rope(), self.body.position());
+                raw.flush(self.body.rope(), settled, items);
             }
         }
         // The network may read into the memory again as soon as downstream has done with it.
@@ -261,7 +265,7 @@ impl Receiver {
             Decision::Skip => Handling::Drop,
             Decision::Continue(units) => {
                 if let Stream::Raw(raw) = &mut self.stream {
-                    raw.resume(self.body.document_start());
+                    raw.resume(head.offset);
                 }
                 Handling::Deliver { skip: units }
             }
@@ -278,6 +282,7 @@ impl Receiver {
                 Handling::Deliver { skip: 0 }
             }
         };
+        self.asks_again &= self.handling == Handling::Drop;
         Ok(Flow::Continue)
     }
 
@@ -312,7 +317,7 @@ impl Receiver {
                 stream.begin(head, interrupted, items).map_err(failed)
             }
             Stream::Raw(raw) => {
-                raw.begin(&head, self.body.document_start(), interrupted, items);
+                raw.begin(&head, interrupted, items);
                 Ok(())
             }
         }
@@ -356,34 +361,32 @@ impl Receiver {
         }
     }
 
-    /// The body has ended in good order. A fragment that was asked for again and again, and of which
-    /// no more came, is complete, or, if it ends within a block, cannot be had.
+    /// No more comes of the body; `over`: of no other either. A fragment that was asked for again and
+    /// again, or when all was over, and of which no more came, is complete, or, if it ends within an
+    /// element or has not come at all, cannot be had.
     ///
     /// # Errors
     /// As [`Receiver::push`].
-    pub fn close(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
-        // One that has not repeated all there was of it does not show that there is no more.
-        let repeated = self.handling == (Handling::Deliver { skip: 0 });
-        if self.progressed || !repeated || !self.position.was_fruitless() {
-            return Ok(());
+    pub fn close(&mut self, over: bool, items: &mut Vec<Item>) -> Result<(), Error> {
+        let end = match self.handling {
+            // It has repeated all there was of the fragment.
+            Handling::Deliver { skip: 0 } if !self.progressed => {
+                if !over && !self.position.was_fruitless() {
+                    return Ok(());
+                }
+                self.body.close()
+            }
+            Handling::Undecided if over && self.asks_again => None,
+            _ => return Ok(()),
+        };
+        match end {
+            Some(end) => self.complete(end, items),
+            None => self.lose(items),
         }
-        if self.body.is_truncated() {
-            return self.lose(items);
-        }
-        let end = self.body.close();
-        self.complete(end, items)
-    }
-
-    /// Whether the body has brought nothing of the fragment that was cut.
-    pub fn is_missing(&self) -> bool {
-        self.handling == Handling::Undecided && self.position.is_within_fragment()
     }
 
     /// The rest of the fragment under way cannot be had.
-    ///
-    /// # Errors
-    /// As [`Receiver::push`].
-    pub fn lose(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
+    fn lose(&mut self, items: &mut Vec<Item>) -> Result<(), Error> {
         let lost = self.position.lose();
         self.finish(items)?;
         if lost.is_some() {

@@ -33,7 +33,7 @@ use tokio::{
 };
 
 /// With `end-at-live`: a stream that has been silent for so long after a complete fragment has no more,
-/// and what has been within one is asked again.
+/// and what has been within one is asked again, once.
 const LIVE_SILENCE: Duration = Duration::from_secs(10);
 
 /// A chunk of so many bytes is part of a body that comes as fast as it can; a smaller one is what a
@@ -469,12 +469,7 @@ impl Worker {
     /// No more comes of the body: what that says of the fragment under way, and whether it is the end.
     async fn settle(&mut self) -> Option<Outcome> {
         let silent = self.config.end.at_live && self.quiet_since.elapsed() >= LIVE_SILENCE;
-        let mut settled = self.receiver.close(&mut self.items);
-        if silent && self.receiver.is_missing() {
-            // It was asked for once more, and nobody has it.
-            settled = settled.and_then(|()| self.receiver.lose(&mut self.items));
-        }
-        if let Err(error) = settled {
+        if let Err(error) = self.receiver.close(silent, &mut self.items) {
             return Some(error.into());
         }
         if let Err(closed) = self.pass_on().await {

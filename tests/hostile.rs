@@ -41,6 +41,28 @@ fn error_of(bytes: &[u8]) -> ebml::Error {
 const HEADER: [u8; 10] = [0x1A, 0x45, 0xDF, 0xA3, 0x80, 0x18, 0x53, 0x80, 0x67, 0xFF];
 const CLUSTER: [u8; 5] = [0x1F, 0x43, 0xB6, 0x75, 0xFF];
 
+/// Documents that are nothing add up.
+#[test]
+fn documents_without_a_name_are_not_kept() {
+    let mut nameless = Vec::new();
+    ebml::write::element(&mut nameless, schema::EBML, &[]);
+    ebml::write::start_unknown_size(&mut nameless, schema::SEGMENT);
+    ebml::write::element(&mut nameless, schema::VOID, &vec![0; 1 << 20]);
+    for raw in [false, true] {
+        let mut receiver = Receiver::new(Config {
+            raw,
+            ..Config::new(Selector::Earliest)
+        });
+        receiver.open();
+        let chunk = Bytes::from(nameless.clone());
+        let error = (0..20).find_map(|_| receiver.push(chunk.clone(), &mut Vec::new()).err());
+        assert!(
+            error.expect("an error").message.contains("16777216"),
+            "raw {raw}"
+        );
+    }
+}
+
 /// Of documents that neither begin nor end properly, one is held back, not all there are.
 #[test]
 fn documents_without_an_end_are_not_kept() {

@@ -67,7 +67,8 @@ fn plays_inside_a_runtime_of_one_thread() {
     });
 }
 
-/// A live source is paused and goes on at any moment.
+/// A live source is paused and goes on at any moment. GStreamer 1.24 and later drop buffers then, so it
+/// is `tests/newest.sh` that shows what is done about it.
 #[test]
 fn pauses_at_any_moment_lose_nothing() {
     let media = Synth::new()
@@ -95,6 +96,19 @@ fn pauses_at_any_moment_lose_nothing() {
         let expected = frames().filter(|frame| frame.track == track);
         assert_payloads(&log, pad, expected.map(|frame| &frame.payload), "paused");
     }
+}
+
+/// What an application takes off the pad has been pushed, live too.
+#[test]
+fn buffers_that_a_probe_drops_do_not_come_again() {
+    let server = Server::start();
+    let media = media(3);
+    let src = play_media(&server, "cam", &media, &[("mode", "live")]);
+    let run = Run::plain(&src);
+    let pad = src.static_pad("src").unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, _| gst::PadProbeReturn::Drop);
+    run.play().wait_eos();
+    assert!(run.stop().bytes.is_empty());
 }
 
 /// Running time stands still in PAUSED: what comes too late in a pause is due when that is over.

@@ -196,7 +196,7 @@ impl Client {
     }
 
     /// What a call failed with. A refusal is final for this client, but what it was read from may be
-    /// mended: the next client reads the files again.
+    /// mended: who comes next reads the files again.
     fn refused(&self, error: Error) -> Error {
         let inner = &*self.inner;
         let mendable = match error.kind {
@@ -206,7 +206,8 @@ impl Client {
             _ => false,
         };
         if mendable {
-            self.reload_credentials();
+            let version = inner.used_context.load(Ordering::Relaxed);
+            inner.sdk.forget_refused(version);
         }
         error
     }

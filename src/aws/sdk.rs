@@ -17,7 +17,7 @@ use aws_sdk_kinesisvideomedia as media;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, LazyLock, Mutex, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{runtime, sync::Semaphore};
 
@@ -28,6 +28,9 @@ const KEPT: usize = 8;
 /// How many endpoints are looked up at a time. Each takes a connection, and a wall of streams that
 /// starts at once is through sooner with few of them, used again, than with one a stream.
 const LOOK_UPS_AT_ONCE: usize = 16;
+
+/// So long after a refusal another one may be for other reasons.
+const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 
 /// From this many streams on, endpoints that nobody uses any more are forgotten.
 const KEPT_ENDPOINTS: usize = 1024;
@@ -51,6 +54,8 @@ pub(super) struct Sdk {
     look_ups: Arc<limiter::Limiter>,
     /// Those under way.
     turns: Semaphore,
+    /// When the configuration was last given up for a refusal.
+    refused: Mutex<Option<Instant>>,
 }
 
 /// A loaded configuration, in use until its credentials fail.
@@ -94,6 +99,16 @@ impl Sdk {
         self.context.forget(version);
     }
 
+    /// The same, where it may only be that something is refused to these credentials: it costs everybody
+    /// who shares them, and one who is refused may try again and again.
+    pub fn forget_refused(&self, version: u64) {
+        let mut last = lock(&self.refused);
+        if last.is_none_or(|last| last.elapsed() > REFUSED_AGAIN) {
+            *last = Some(Instant::now());
+            self.forget_context(version);
+        }
+    }
+
     /// Waits for a turn to call GetDataEndpoint, and for the account to have a call left.
     pub async fn look_up(&self) -> (limiter::Permit, impl Sized + '_) {
         let turn = self.turns.acquire().await;
@@ -123,6 +138,7 @@ impl Registry {
                     endpoints: Mutex::default(),
                     look_ups: limiter::Limiter::new(limiter::LOOK_UPS),
                     turns: Semaphore::new(LOOK_UPS_AT_ONCE),
+                    refused: Mutex::default(),
                 });
                 self.all.retain(|_, sdk| sdk.strong_count() > 0);
                 self.all.insert(key, Arc::downgrade(&sdk));

@@ -20,6 +20,8 @@ const TAG_BYTES_MAX: usize = 256 * 1024;
 /// What is known of a fragment before its first frame.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Head {
+    /// Where its document begins in the body.
+    pub offset: u64,
     /// `AWS_KINESISVIDEO_FRAGMENT_NUMBER`; empty in a document that is not the service's.
     pub number: Number,
     /// `AWS_KINESISVIDEO_SERVER_TIMESTAMP`, in nanoseconds since the Unix epoch.
@@ -105,17 +107,23 @@ pub enum Event {
 
 #[derive(Debug, Default)]
 struct Document {
-    start: u64,
     head: Head,
     begun: bool,
     /// The cluster under way has had its `Timestamp`.
     in_cluster: bool,
-    /// The end of the last block.
+    /// The end of the last block, or of the element that began the document.
     media_end: u64,
     tags: Vec<Tag>,
     /// The size of all of the producer's tags that are kept.
     tag_bytes: usize,
     ended: bool,
+}
+
+/// What is held back of a document: its beginning, if not even that has been told, and its end.
+#[derive(Debug)]
+struct Held {
+    begin: Option<Box<Head>>,
+    end: End,
 }
 
 /// Makes fragments of a GetMedia body.
@@ -127,7 +135,7 @@ pub struct Assembler {
     next: VecDeque<Event>,
     /// The end of the last document, which had no token, until this one shows that the service has gone
     /// on: an error that it reports instead may have cut it short.
-    held: Vec<Event>,
+    held: Option<Held>,
     /// What follows this offset is not known to belong to anything.
     unsettled: Option<u64>,
 }
@@ -156,16 +164,6 @@ impl Assembler {
     /// The offset up to which events have told what the bytes belong to.
     pub fn settled(&self) -> u64 {
         self.unsettled.unwrap_or(self.position())
-    }
-
-    /// Where the document under way begins in the body.
-    pub fn document_start(&self) -> u64 {
-        self.document.start
-    }
-
-    /// Whether the bytes so far end within an element.
-    pub fn is_truncated(&self) -> bool {
-        self.position() < self.rope().end()
     }
 
     /// The fragment under way, as far as it is known: its number may come before its first cluster.
@@ -249,42 +247,53 @@ impl Assembler {
     /// it, unless this one says that it has failed.
     fn start_document(&mut self, span: Span) {
         // It was no error that came in the place of what was held back before.
-        self.next.extend(self.held.drain(..));
-        self.unsettled = None;
+        self.settle();
         let known = self.document.begun || !self.document.head.number.is_empty();
         if known && !self.document.ended {
-            if !self.document.begun {
-                let head = std::mem::take(&mut self.document.head);
-                self.held.push(Event::Begin(Box::new(head)));
-            }
             let end = self.end(None, None, span.start);
-            self.held.push(Event::End(end));
+            let head = std::mem::take(&mut self.document.head);
+            let begin = (!self.document.begun).then(|| Box::new(head));
+            self.held = Some(Held { begin, end });
             self.unsettled = Some(span.start);
         }
         self.document = Document {
-            start: span.start,
             head: Head {
+                offset: span.start,
                 ebml: self.rope().bytes(span),
                 ..Head::default()
             },
-            media_end: span.end,
+            // Documents that are nothing do not make room for more of them.
+            media_end: match known {
+                true => span.end,
+                false => self.document.media_end,
+            },
             ..Document::default()
         };
     }
 
-    /// No more comes of the body, and none is to be had of the fragment under way: its end.
-    pub fn close(&mut self) -> End {
-        let held = self.held.drain(..).find_map(|event| match event {
-            Event::End(end) => Some(end),
-            _ => None,
-        });
-        held.unwrap_or_else(|| self.end(None, None, self.position()))
+    /// What was held back is so.
+    fn settle(&mut self) {
+        self.unsettled = None;
+        if let Some(Held { begin, end }) = self.held.take() {
+            self.next.extend(begin.map(Event::Begin));
+            self.next.push_back(Event::End(end));
+        }
+    }
+
+    /// The end of the fragment under way, of which no more is to be had, if the bytes so far do not end
+    /// within an element of it.
+    pub fn close(&mut self) -> Option<End> {
+        match self.held.take() {
+            Some(held) => Some(held.end),
+            None if self.position() < self.rope().end() => None,
+            None => Some(self.end(None, None, self.position())),
+        }
     }
 
     fn tags(&mut self, span: Span, data: Span) -> Result<Option<Event>, ebml::Error> {
         let tags = tags::parse(&self.rope().bytes(data), data.start)?;
         if let Some(id) = tags.error_id {
-            self.held.clear();
+            self.held = None;
             self.unsettled.get_or_insert(span.start);
             let number = tags.fragment_number.as_deref();
             return Ok(Some(Event::Fault(Box::new(inband::error(
@@ -324,7 +333,7 @@ impl Assembler {
             millis_behind_now,
             continuation_token: token,
             tags: std::mem::take(&mut self.document.tags),
-            bytes: offset - self.document.start,
+            bytes: offset - self.document.head.offset,
             offset,
         }
     }
@@ -335,15 +344,14 @@ impl Assembler {
         if std::mem::replace(&mut self.document.begun, true) {
             return Some(event);
         }
-        self.unsettled = None;
-        self.next.extend(self.held.drain(..));
+        self.settle();
         let head = Box::new(self.document.head.clone());
         self.next.extend([Event::Begin(head), event]);
         self.next.pop_front()
     }
 
     fn check_head(&self) -> Result<(), ebml::Error> {
-        if self.position() - self.document.media_end.max(self.document.start) > HEAD_MAX {
+        if self.position() - self.document.media_end > HEAD_MAX {
             return Err(self.reader.error(ErrorKind::HeadTooLarge(HEAD_MAX), None));
         }
         Ok(())

@@ -6,12 +6,17 @@
 
 use crate::lock::lock;
 use gst::prelude::*;
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 #[derive(Default)]
 pub(super) struct Handed {
     buffer: Arc<Mutex<Option<gst::Buffer>>>,
     probe: Mutex<Option<gst::PadProbeId>>,
+    /// The base class has been told to stop since it last asked for a buffer.
+    interrupted: AtomicBool,
 }
 
 impl Handed {
@@ -40,9 +45,16 @@ impl Handed {
         }
     }
 
-    /// What it was given and has not pushed.
+    /// The base class is told to stop: it may not push what it has.
+    pub(super) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
+    }
+
+    /// The base class asks for a buffer: the one that it was given and has dropped. What it has not been
+    /// told to drop was pushed, though a probe of the application's may have kept ours from seeing that.
     pub(super) fn dropped(&self) -> Option<gst::Buffer> {
-        lock(&self.buffer).clone()
+        let buffer = lock(&self.buffer).take();
+        buffer.filter(|_| self.interrupted.swap(false, Ordering::Relaxed))
     }
 
     /// It is not wanted any more.

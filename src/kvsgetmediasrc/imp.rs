@@ -539,6 +539,7 @@ impl BaseSrcImpl for KvsGetMediaSrc {
     }
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        self.handed.interrupt();
         self.set_flushing(true);
         Ok(())
     }
@@ -556,6 +557,7 @@ impl PushSrcImpl for KvsGetMediaSrc {
     ) -> Result<CreateSuccess, gst::FlowError> {
         let queue = self.queue().ok_or(gst::FlowError::Flushing)?;
         if let Some(buffer) = self.handed.dropped() {
+            self.handed.keep(&buffer);
             return Ok(CreateSuccess::NewBuffer(buffer));
         }
         self.started(|started| started.stream.pushed());

@@ -8,6 +8,7 @@
 //! | `credentials` | those of them that say who asks |
 //! | `uri` | the same as a `kvs://` URI |
 //! | `stream` | items as buffers and segments |
+//! | `handed` | the buffer that is on its way to the pad |
 //! | `seek` | seeks and flushes: what they ask for, and how they are performed |
 //! | `messages` | items, reconnects and errors as events and messages |
 //! | `progress` | what a session says at once, and the step of opening that is under way |

@@ -155,13 +155,6 @@ impl Seek {
             // Nothing has come, and nothing is known of where it was to begin but what the user said.
             None => config.or_oldest = false,
         }
-        // Who has asked for what lies further behind now is not taken away from it.
-        let behind = self.start.and_then(|start| now.checked_sub(start));
-        if let (Some(lag), Some(behind)) = (&mut config.max_lag, behind)
-            && behind.mseconds() > *lag
-        {
-            *lag = lag.saturating_add(behind.mseconds());
-        }
         if let Some(stop) = self.stop {
             let stop = stop.nseconds();
             config.end.at = Some(config.end.at.map_or(stop, |end| end.min(stop)));

@@ -32,6 +32,8 @@ pub(crate) struct Stream {
     live: bool,
     /// What the stream was sought to, if it was.
     seek: Option<Seek>,
+    /// The time that was last asked for.
+    asked: Option<ClockTime>,
     /// Where the first frame to be shown stands, as long as it has not come.
     target: Option<ClockTime>,
     here: Here,
@@ -57,6 +59,7 @@ impl Stream {
         Stream {
             live,
             seek: None,
+            asked: None,
             target: None,
             here: Here::new(point),
             pending: None,
@@ -74,6 +77,10 @@ impl Stream {
     pub(crate) fn sought(&self, seek: Seek) -> Stream {
         Stream {
             seek: Some(seek),
+            asked: match seek.here {
+                true => self.asked,
+                false => seek.start,
+            },
             target: seek.start.filter(|_| seek.clips),
             here: match seek.here {
                 true => self.here.clone(),
@@ -98,6 +105,13 @@ impl Stream {
             None => {
                 self.here.lead(config);
             }
+        }
+        // Who has asked for what lies further behind now is not taken away from it.
+        let behind = self.asked.and_then(|asked| now.checked_sub(asked));
+        if let (Some(lag), Some(behind)) = (&mut config.max_lag, behind)
+            && behind.mseconds() > *lag
+        {
+            *lag = lag.saturating_add(behind.mseconds());
         }
     }
 

@@ -18,7 +18,8 @@ const JOIN: usize = 64;
 pub struct Raw {
     /// The offset up to which the body has been taken.
     taken: u64,
-    /// The document under way, as long as it is not known which fragment it is.
+    /// What has come and not been given out: of a document as long as it is not known which fragment it
+    /// is.
     waiting: Vec<Bytes>,
     /// How many of them are joined.
     joined: usize,
@@ -49,15 +50,8 @@ impl Raw {
         self.clear();
     }
 
-    /// A fragment begins: what came of its document, which begins at `start` in the body, is to be
-    /// delivered.
-    pub fn begin(
-        &mut self,
-        head: &Head,
-        start: u64,
-        interrupted: Option<GapKind>,
-        items: &mut Vec<Item>,
-    ) {
+    /// A fragment begins: what came of its document is to be delivered.
+    pub fn begin(&mut self, head: &Head, interrupted: Option<GapKind>, items: &mut Vec<Item>) {
         if let Some(kind) = interrupted {
             items.push(Item::Gap(Gap {
                 kind,
@@ -68,7 +62,7 @@ impl Raw {
             }));
         }
         self.last_number = Some(head.number.to_string());
-        self.before = self.waiting_before(start);
+        self.before = self.waiting_before(head.offset);
         let start = head.start(None);
         items.push(Item::FragmentStart(start.clone()));
         self.fragment = Some(start);
@@ -96,13 +90,16 @@ impl Raw {
     pub fn skip(&mut self, position: u64) {
         self.split_off(position);
         self.taken = self.taken.max(position);
-        self.joined = 0;
     }
 
     /// What waits up to `position`.
     fn split_off(&mut self, position: u64) -> Vec<Bytes> {
         let mut left = self.waiting_before(position);
         let mut first = Vec::new();
+        if left == 0 {
+            return first;
+        }
+        self.joined = 0;
         self.waiting.retain_mut(|piece| {
             let part = piece.split_to(left.min(piece.len() as u64) as usize);
             left -= part.len() as u64;
@@ -163,8 +160,8 @@ impl Raw {
         if !self.passing {
             return self.join();
         }
-        self.joined = 0;
         let mut pieces = self.split_off(position);
+        self.join();
         pieces.retain_mut(|piece| {
             let skip = self.repeated.min(piece.len() as u64);
             self.repeated -= skip;

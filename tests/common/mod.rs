@@ -233,7 +233,7 @@ pub fn ended(
         )
         .unwrap();
         if ends == Ends::Cleanly && cut != usize::MAX {
-            receiver.close(&mut items).unwrap();
+            receiver.close(false, &mut items).unwrap();
         }
         requested = receiver.position().request();
     }
