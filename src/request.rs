@@ -57,6 +57,18 @@ pub enum Selector {
     ContinuationToken(String),
 }
 
+impl Selector {
+    /// The property that says it.
+    pub fn property(&self) -> &'static str {
+        match self {
+            Selector::Now | Selector::Earliest => "start-selector",
+            Selector::AfterFragment(_) => "after-fragment-number",
+            Selector::ProducerTimestamp(_) | Selector::ServerTimestamp(_) => "start-timestamp",
+            Selector::ContinuationToken(_) => "continuation-token",
+        }
+    }
+}
+
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -491,6 +491,13 @@ impl Retry {
         })
     }
 
+    /// The jitter comes on top of what is doubled, also of the longest.
+    fn next_delay(&mut self) -> Duration {
+        self.delays
+            .next()
+            .map_or(LONGEST_DELAY, |delay| delay.min(LONGEST_DELAY))
+    }
+
     fn after_failure(&mut self, error: Error, lasted: Option<Duration>) -> Next {
         if lasted.is_some_and(|lasted| lasted > LONGEST_DELAY) {
             self.recovered();
@@ -517,7 +524,11 @@ impl Retry {
         Next::Connect(Reconnect {
             reason: error.kind.reason(),
             attempt: self.failures,
-            delay: self.delays.next().unwrap_or(LONGEST_DELAY),
+            // What is gone is asked for by another way next, which nothing speaks against.
+            delay: match error.kind {
+                ErrorKind::FragmentGone => FIRST_DELAY,
+                _ => self.next_delay(),
+            },
             renew_credentials: recovery == Recovery::ReloadCredentials,
         })
     }

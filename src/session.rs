@@ -375,12 +375,18 @@ impl Worker {
     /// What an error means at this point of the stream.
     fn meaning(&mut self, error: Error) -> Error {
         let position = self.receiver.position();
-        let kind = match error.kind {
-            _ if position.is_gone(&error) && position.gone() => ErrorKind::FragmentGone,
-            ErrorKind::FragmentGone => ErrorKind::NotFound,
-            kind => kind,
-        };
-        Error { kind, ..error }
+        match error.kind {
+            _ if position.is_gone(&error) && position.gone() => Error {
+                kind: ErrorKind::FragmentGone,
+                ..error
+            },
+            ErrorKind::FragmentGone => Error {
+                kind: ErrorKind::NotFound,
+                message: format!("{}; check {}", error.message, self.config.start.property()),
+                ..error
+            },
+            _ => error,
+        }
     }
 
     async fn read(&mut self, mut body: Body) -> Outcome {

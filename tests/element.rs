@@ -215,6 +215,18 @@ fn settings_errors_name_the_property() {
             "iot-certificate: cert-path is missing",
         ),
         (
+            &[("stream-name", "c"), ("uri", "kvs://cam?latncy=5")],
+            "uri: latncy",
+        ),
+        (
+            &[
+                ("stream-name", "c"),
+                ("start-selector", "server-timestamp"),
+                ("start-timestamp", "1795699376382"),
+            ],
+            "start-timestamp: '1795699376382'",
+        ),
+        (
             &[("stream-name", "c"), ("external-id", "x")],
             "external-id: set without role-arn",
         ),
@@ -257,6 +269,9 @@ fn starts_again_after_a_settings_error() {
     let element = element();
     start_error(&element);
     start_error(&element);
+    element.set_property("uri", "rtsp://Cam");
+    start_error(&element);
+    element.set_property("uri", "kvs://cam");
     set(
         &element,
         &[

@@ -695,6 +695,26 @@ fn failures_hours_apart_are_not_in_a_row() {
 }
 
 #[test]
+fn no_delay_is_longer_than_the_longest() {
+    let mut retry = Retry::new(None, 7);
+    let mut delays = Vec::new();
+    for kind in [ErrorKind::Network; 20]
+        .into_iter()
+        .chain([ErrorKind::FragmentGone])
+    {
+        match after(&mut retry, kind, None) {
+            Next::Connect(reconnect) => delays.push(reconnect.delay),
+            Next::GiveUp(error) => panic!("{error}"),
+        }
+    }
+    let longest = Duration::from_secs(20);
+    assert!(delays.iter().all(|delay| *delay <= longest), "{delays:?}");
+    assert_eq!(delays[19], longest);
+    // There is another way to ask.
+    assert!(delays[20] < Duration::from_secs(1), "{delays:?}");
+}
+
+#[test]
 fn credentials_that_were_good_may_expire_again() {
     let expired = ErrorKind::ExpiredCredentials;
     let mut retry = Retry::new(None, 7);

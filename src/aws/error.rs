@@ -433,6 +433,10 @@ impl Call<'_> {
                          identity, container, instance metadata; set access-key and secret-key, or \
                          profile, or one of these"
                     }
+                    Credentials::Profile(_) => {
+                        "; check that ~/.aws/config or ~/.aws/credentials has such a profile, with \
+                         credentials"
+                    }
                     _ => "",
                 };
                 (

@@ -7,7 +7,7 @@ use super::{
     progress::Progress,
     properties,
     seek::{Seek, Seeks},
-    settings::{Plan, Settings},
+    settings::{self, Plan, Settings},
     stream::Stream,
     uri::{KvsUri, SCHEME},
 };
@@ -63,6 +63,8 @@ pub(super) struct Started {
 #[derive(Default)]
 pub struct KvsGetMediaSrc {
     settings: Mutex<Settings>,
+    /// What is wrong with the URI that was set last as a property.
+    bad_uri: Mutex<Option<String>>,
     state: Mutex<State>,
     /// Those of the last run stay readable after it.
     stats: Mutex<Arc<Stats>>,
@@ -121,6 +123,9 @@ impl KvsGetMediaSrc {
     /// Checks the settings and says what they mean to the base class, which wants to know whether
     /// it is live before it starts.
     fn prepare(&self) -> Result<(), Error> {
+        if let Some(message) = &*lock(&self.bad_uri) {
+            return Err(settings::wrong("uri", message));
+        }
         let settings = self.settings();
         let plan = settings.plan()?;
         runtime::handle()?;
@@ -353,9 +358,12 @@ impl ObjectImpl for KvsGetMediaSrc {
             property.set(&mut lock(&self.settings), value);
         } else if pspec.name() == "uri"
             && let Ok(Some(uri)) = value.get::<Option<String>>()
-            && let Err(error) = self.set_uri(&uri)
         {
-            gst::error!(CAT, imp = self, "Bad URI: {error}");
+            // A property cannot be refused: the start is.
+            if let Err(error) = self.set_uri(&uri) {
+                gst::error!(CAT, imp = self, "Bad URI: {error}");
+                *lock(&self.bad_uri) = Some(error.message().to_owned());
+            }
         }
     }
 
@@ -451,6 +459,7 @@ impl URIHandlerImpl for KvsGetMediaSrc {
         }
         let uri: KvsUri = uri.parse()?;
         uri.apply(&mut lock(&self.settings));
+        lock(&self.bad_uri).take();
         Ok(())
     }
 }

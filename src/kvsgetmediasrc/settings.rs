@@ -445,17 +445,18 @@ fn millis_of(name: &str, text: &Option<String>) -> Result<u64, Error> {
         .ok_or_else(|| wrong(name, "not a time"))
 }
 
+/// The end of the year 9999, which is the last that RFC 3339 knows.
+const SECONDS_MAX: u64 = 253_402_300_799;
+
 /// Milliseconds since the Unix epoch, from RFC 3339 or decimal seconds; finer digits are cut off.
 fn parse_millis(text: &str) -> Option<u64> {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if is_digits(seconds) && is_digits(fraction) {
         let millis: String = fraction.chars().chain("000".chars()).take(3).collect();
-        return seconds
-            .parse::<u64>()
-            .ok()?
-            .checked_mul(1000)?
-            .checked_add(millis.parse().ok()?);
+        // Beyond that, milliseconds were meant.
+        let seconds = seconds.parse().ok().filter(|&s: &u64| s <= SECONDS_MAX)?;
+        return Some(seconds * 1000 + millis.parse::<u64>().ok()?);
     }
     let timestamp: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(timestamp.as_millisecond()).ok()
@@ -589,8 +590,9 @@ mod tests {
             ("5.", None),
             ("1e9", None),
             ("99999999999999999999", None),
-            ("18446744073709551", Some(18_446_744_073_709_551_000)),
-            ("18446744073709552", None),
+            ("253402300799.9", Some(253_402_300_799_900)),
+            ("253402300800", None),
+            ("1511852108513", None),
             ("2017-11-28", None),
             ("2017-11-28T06:55:08", None),
             ("yesterday", None),
