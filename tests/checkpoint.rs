@@ -13,7 +13,7 @@ use gstkvsgetmedia::{
     resume::Point,
 };
 use kvs_local::{
-    Fault, OnExpired, OnTimestampGap, Server, StartSelector, Undocumented,
+    Fault, OnExpired, OnTimestampGap, Server, StartSelector, StreamHandle, Undocumented,
     synth::{Synth, SynthFragment, Synthetic, TrackSpec},
 };
 use std::{
@@ -1044,17 +1044,18 @@ fn elsewhere(endpoint: &str, path: &str) {
     assert!(error.to_string().contains("sa-east-1"), "{error}");
 }
 
+fn push(stream: &StreamHandle, fragments: &[SynthFragment]) {
+    for fragment in fragments {
+        stream.push_fragment(fragment.new_fragment());
+    }
+}
+
 #[test]
 fn a_disk_that_fails_is_a_warning_and_the_stream_goes_on() {
     let media = pictures(6);
     let server = Server::start();
     let stream = server.stream("cam");
-    let push = |range: std::ops::Range<usize>| {
-        for fragment in &media.fragments[range] {
-            stream.push_fragment(fragment.new_fragment());
-        }
-    };
-    push(0..1);
+    push(&stream, &media.fragments[0..1]);
     let folder = Folder::new();
     let path = folder.file("cam.json");
     let zero = [("checkpoint-interval", "0"), ("end-timestamp", "")];
@@ -1063,12 +1064,12 @@ fn a_disk_that_fails_is_a_warning_and_the_stream_goes_on() {
     wait("its point", || path.exists());
     let obstacle = folder.file("cam.json.tmp");
     fs::create_dir_all(obstacle.join("full")).unwrap();
-    push(1..3);
+    push(&stream, &media.fragments[1..3]);
     run.wait("a warning", |log| !log.warnings().is_empty());
     run.wait("three", |log| log.fragments().len() == 3);
     assert_eq!(written(&path), Some(media.fragments[0].number.clone()));
     fs::remove_dir_all(&obstacle).unwrap();
-    push(3..5);
+    push(&stream, &media.fragments[3..5]);
     run.wait("five", |log| log.fragments().len() == 5);
     wait("the file", || {
         written(&path) == Some(media.fragments[4].number.clone())
@@ -1087,12 +1088,7 @@ fn an_element_that_starts_again_does_not_wait_for_a_slow_disk() {
     let media = pictures(6);
     let server = Server::builder().enforce_rate(false).start();
     let stream = server.stream("cam");
-    let push = |range: std::ops::Range<usize>| {
-        for fragment in &media.fragments[range] {
-            stream.push_fragment(fragment.new_fragment());
-        }
-    };
-    push(0..1);
+    push(&stream, &media.fragments[0..1]);
     let folder = Folder::new();
     let path = folder.file("cam.json");
     let zero = [("checkpoint-interval", "0"), ("end-timestamp", "")];
@@ -1129,7 +1125,7 @@ fn an_element_that_starts_again_does_not_wait_for_a_slow_disk() {
     wait("its point", || path.exists());
     let obstacle = folder.file("cam.json.tmp");
     fs::create_dir_all(obstacle.join("full")).unwrap();
-    push(1..3);
+    push(&stream, &media.fragments[1..3]);
     next("kvs-fragment", 1);
     next("kvs-fragment", 2);
     is_kept.recv_timeout(PATIENCE).unwrap();
@@ -1139,7 +1135,7 @@ fn an_element_that_starts_again_does_not_wait_for_a_slow_disk() {
     for index in [3, 4] {
         promptly(gst::State::Playing);
         next("kvs-checkpoint", index - 1);
-        push(index..index + 1);
+        push(&stream, &media.fragments[index..index + 1]);
         next("kvs-fragment", index);
         let (error, _) = start_error(&until(&server, &media, 5, &path, &[]));
         assert!(error.matches(gst::ResourceError::Busy), "{error}");

@@ -511,14 +511,15 @@ fn a_profile_beats_the_environment_and_is_read_again() {
     in_child("a_profile_beats_the_environment_and_is_read_again", &env);
 }
 
-async fn child_profile() {
+/// Puts this key in the profile `cam`.
+fn write_profile(key: &str) {
     let file = std::env::var("AWS_SHARED_CREDENTIALS_FILE").expect("file");
-    let write = |key: &str| {
-        let text =
-            format!("[cam]\naws_access_key_id={key}\naws_secret_access_key=s\nregion=eu-x-1\n");
-        std::fs::write(&file, text).expect("write");
-    };
-    write("AKFIRST");
+    let text = format!("[cam]\naws_access_key_id={key}\naws_secret_access_key=s\nregion=eu-x-1\n");
+    std::fs::write(file, text).expect("write");
+}
+
+async fn child_profile() {
+    write_profile("AKFIRST");
     let profile = || Credentials::Profile("cam".into());
     assert_eq!(credential_used(profile(), None).await, "AKFIRST eu-x-1");
     // Somebody renews the file.
@@ -530,7 +531,7 @@ async fn child_profile() {
     let client = connect(config).await;
     let url = server.url();
     client.get_media(&url, &Selector::Now).await.expect("media");
-    write("AKSECOND");
+    write_profile("AKSECOND");
     client.get_media(&url, &Selector::Now).await.expect("media");
     client.reload_credentials();
     client.get_media(&url, &Selector::Now).await.expect("media");
@@ -577,11 +578,6 @@ fn keys_that_were_refused_are_read_again_by_the_next() {
 }
 
 async fn child_mended() {
-    let file = std::env::var("AWS_SHARED_CREDENTIALS_FILE").expect("file");
-    let write = |key: &str| {
-        let text = format!("[cam]\naws_access_key_id={key}\naws_secret_access_key=s\n");
-        std::fs::write(&file, text).expect("write");
-    };
     let server = Server::new(|request: &Request| {
         let signed = request.header("authorization").expect("signed");
         match signed.contains("AKFIRST") {
@@ -603,10 +599,10 @@ async fn child_mended() {
         let client = connect(config).await;
         client.get_media(&url, &Selector::Now).await.map(drop)
     };
-    write("AKFIRST");
+    write_profile("AKFIRST");
     let error = ask().await.expect_err("refused");
     assert_eq!(error.kind, ErrorKind::NotAuthorized, "{error}");
-    write("AKSECOND");
+    write_profile("AKSECOND");
     ask().await.expect("media");
 }
 

@@ -168,6 +168,18 @@ fn recordings_end_at_live() {
     });
 }
 
+/// Plays what there is up to now, with one more property.
+fn up_to_live(server: &Server, property: (&str, &str)) -> Log {
+    let properties = [
+        ("start-selector", "earliest"),
+        ("end-at-live", "true"),
+        property,
+    ];
+    let run = Run::demuxed(&source(server, "cam", &properties));
+    run.play().wait_eos();
+    run.stop()
+}
+
 /// Neither the end of the last fragment nor that of a body ever comes.
 #[test]
 fn a_last_fragment_without_a_token_ends_at_live_in_silence() {
@@ -176,14 +188,7 @@ fn a_last_fragment_without_a_token_ends_at_live_in_silence() {
     media.push_to(&server.stream("cam"));
     server.fault(Fault::get_media().omit_trailing_tags(2));
     server.fault(Fault::get_media().nth(2).always().omit_trailing_tags(0));
-    let properties = [
-        ("start-selector", "earliest"),
-        ("end-at-live", "true"),
-        ("idle-timeout", "300"),
-    ];
-    let run = Run::demuxed(&source(&server, "cam", &properties));
-    run.play().wait_eos();
-    let log = run.stop();
+    let log = up_to_live(&server, ("idle-timeout", "300"));
     let frames = media.fragments.iter().flat_map(|f| &f.frames);
     let video = frames.filter(|frame| frame.track == 1);
     assert_payloads(&log, VIDEO, video.map(|frame| &frame.payload), "all");
@@ -205,14 +210,7 @@ fn a_last_fragment_that_nobody_has_any_more_ends_at_live() {
         server.fault(Fault::get_media().cut_after(whole as u64 - 400, Cut::Fin));
         let gone = Fault::get_media().nth(2).always();
         server.fault(gone.replace_body("", then));
-        let properties = [
-            ("start-selector", "earliest"),
-            ("end-at-live", "true"),
-            ("idle-timeout", "300"),
-        ];
-        let run = Run::demuxed(&source(&server, "cam", &properties));
-        run.play().wait_eos();
-        let log = run.stop();
+        let log = up_to_live(&server, ("idle-timeout", "300"));
         assert_eq!(log.fragments().len(), 1, "{then:?}");
         let gaps = log.structures("kvs-gap");
         let field = |name| gaps[0].get::<&str>(name);
@@ -231,14 +229,8 @@ fn a_service_that_is_slow_to_answer_does_not_end_at_live() {
         let slow = Fault::get_media().nth(nth).drip(200_000);
         server.fault(slow.delay_headers(Duration::from_secs(11)));
     }
-    let properties = [
-        ("start-selector", "earliest"),
-        ("end-at-live", "true"),
-        ("connect-timeout", "20000"),
-    ];
-    let run = Run::demuxed(&source(&server, "cam", &properties));
-    run.play().wait_eos();
-    assert_eq!(run.stop().fragments().len(), media.fragments.len());
+    let log = up_to_live(&server, ("connect-timeout", "20000"));
+    assert_eq!(log.fragments().len(), media.fragments.len());
 }
 
 /// What has come is shown, though it is too little to tell what else there is.

@@ -751,16 +751,20 @@ fn tracks_that_are_followed_begin_a_document_of_their_own() {
     }
 }
 
-/// What is received live of fragments that arrive at these times, in milliseconds, with a latency of 2 s.
-fn receive_live(media: &Synthetic, arrivals: &[u64]) -> Outcome {
-    let config = Config {
+/// With a latency of 2 s.
+fn in_time() -> Config {
+    Config {
         timeline: timeline::Config {
             max_lateness: Some(2000 * MS),
             ..live().timeline
         },
         ..live()
-    };
-    let mut receiver = Receiver::new(config);
+    }
+}
+
+/// What is received live of fragments that arrive at these times, in milliseconds.
+fn receive_live(media: &Synthetic, arrivals: &[u64]) -> Outcome {
+    let mut receiver = Receiver::new(in_time());
     let mut items = Vec::new();
     receiver.open();
     for (fragment, arrival) in media.fragments.iter().zip(arrivals) {
@@ -928,15 +932,10 @@ fn what_was_skipped_to_is_not_waited_for() {
         .fragments(10)
         .each(|index, fragment| fragment.millis_behind = if index == 2 { 12_000 } else { 100 })
         .build();
-    let config = Config {
+    let mut receiver = Receiver::new(Config {
         max_lag: Some(8000),
-        timeline: timeline::Config {
-            max_lateness: Some(2000 * MS),
-            ..live().timeline
-        },
-        ..live()
-    };
-    let mut receiver = Receiver::new(config);
+        ..in_time()
+    });
     let mut items = Vec::new();
     // The network stands still after the second, and the third is late already.
     for bodies in [

@@ -50,15 +50,43 @@ impl Handed {
         self.interrupted.store(true, Ordering::Relaxed);
     }
 
-    /// The base class asks for a buffer: the one that it was given and has dropped. What it has not been
-    /// told to drop was pushed, though a probe of the application's may have kept ours from seeing that.
+    /// The base class asks for a buffer: the one that it was given and has dropped. If it was not told to
+    /// stop it was pushed, though a probe of the application's may have kept ours from seeing that.
     pub(super) fn dropped(&self) -> Option<gst::Buffer> {
-        let buffer = lock(&self.buffer).take();
-        buffer.filter(|_| self.interrupted.swap(false, Ordering::Relaxed))
+        if !self.interrupted.swap(false, Ordering::Relaxed) {
+            self.forget();
+        }
+        lock(&self.buffer).clone()
     }
 
     /// It is not wanted any more.
     pub(super) fn forget(&self) {
         lock(&self.buffer).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_interrupted_comes_again() {
+        gst::init().unwrap();
+        let handed = Handed::default();
+        let buffer = gst::Buffer::new();
+        handed.keep(&buffer);
+        handed.interrupt();
+        assert!(handed.dropped().is_none(), "not live");
+
+        handed.watch(&gst::Pad::new(gst::PadDirection::Src));
+        handed.keep(&buffer);
+        handed.interrupt();
+        assert!(handed.dropped().is_some());
+        assert!(handed.dropped().is_none(), "it was pushed this time");
+        // Told to stop while it had none.
+        handed.interrupt();
+        assert!(handed.dropped().is_none());
+        handed.keep(&buffer);
+        assert!(handed.dropped().is_none());
     }
 }

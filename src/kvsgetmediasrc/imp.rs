@@ -566,7 +566,6 @@ impl PushSrcImpl for KvsGetMediaSrc {
     ) -> Result<CreateSuccess, gst::FlowError> {
         let queue = self.queue().ok_or(gst::FlowError::Flushing)?;
         if let Some(buffer) = self.handed.dropped() {
-            self.handed.keep(&buffer);
             return Ok(CreateSuccess::NewBuffer(buffer));
         }
         self.started(|started| started.stream.pushed());

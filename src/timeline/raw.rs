@@ -47,7 +47,8 @@ impl Raw {
     pub fn open(&mut self) {
         self.taken = 0;
         self.passing = false;
-        self.clear();
+        self.waiting.clear();
+        self.joined = 0;
     }
 
     /// A fragment begins: what came of its document is to be delivered.
@@ -109,11 +110,6 @@ impl Raw {
             !piece.is_empty()
         });
         first
-    }
-
-    fn clear(&mut self) {
-        self.waiting.clear();
-        self.joined = 0;
     }
 
     fn join(&mut self) {
