@@ -20,7 +20,7 @@ if ! chroot "$root" gst-inspect-1.0 --version >/dev/null 2>&1; then
         --include=gstreamer1.0-tools,gstreamer1.0-plugins-base,gstreamer1.0-plugins-good,gstreamer1.0-plugins-bad,gstreamer1.0-libav,ca-certificates \
         sid "$root" "$(debian_mirror)" || chroot "$root" gst-inspect-1.0 --exists matroskademux
 fi
-chroot "$root" gst-inspect-1.0 --version | head -n 1
+chroot "$root" gst-inspect-1.0 --version | sed -n 1p
 
 arguments=()
 for test in "${tests[@]}"; do
